@@ -1,0 +1,1 @@
+"""Training: procedural two-pass scenes, losses, the loop. See README, "Training"."""

@@ -1,0 +1,83 @@
+"""What a camera does to a picture: light, lens, blur, noise, compression."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.training.textures import Image
+
+
+@functools.cache
+def noise_bank() -> NDArray[np.float32]:
+    """Unit normal noise, drawn once: crops of it are cheaper than fresh numbers."""
+    return np.random.default_rng(0).standard_normal((1400, 1400, 3), dtype=np.float32)
+
+
+def sensor_noise(rng: np.random.Generator, height: int, width: int) -> Image:
+    """A crop of the noise bank, half the time correlated as demosaicing and scaling make it."""
+    bank = noise_bank()
+    y, x = rng.integers(bank.shape[0] - height), rng.integers(bank.shape[1] - width)
+    grain = bank[y : y + height, x : x + width]
+    if rng.random() < 0.5:
+        grain = cv2.GaussianBlur(grain, (0, 0), 0.7) * 1.8
+    return grain
+
+
+def smooth_field(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
+    """Smooth unit-scale random field (H, W)."""
+    grid = rng.normal(0, 1, (cells, cells)).astype(np.float32)
+    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+class Light:
+    """One exposure: gain per channel, bias, gamma, a smooth field. Applies to any picture."""
+
+    def __init__(self, rng: np.random.Generator, height: int, width: int, strength: float) -> None:
+        s = strength
+        self.gain = np.float32(rng.uniform(1 - 0.25 * s, 1 + 0.25 * s) * rng.normal(1, 0.05 * s, 3))
+        self.bias = np.float32(rng.normal(0, 0.02 * s))
+        self.gamma = rng.uniform(1 - 0.25 * s, 1 + 0.25 * s) if rng.random() < 0.4 else 1.0
+        self.field = None
+        if rng.random() < 0.3:
+            field = smooth_field(rng, height, width, 3) * np.float32(0.08 * s)
+            self.field = (1 + np.clip(field, -0.3, 0.3))[..., None]
+
+    def __call__(self, picture: Image) -> Image:
+        out = picture * self.gain + self.bias
+        if self.field is not None:
+            out = out * self.field
+        out = np.clip(out, 0, 1)
+        return out if self.gamma == 1.0 else out**self.gamma
+
+
+def expose(rng: np.random.Generator, picture: Image) -> Image:
+    """Focus, motion, noise and compression of one take."""
+    height, width = picture.shape[:2]
+    if rng.random() < 0.3:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
+    if rng.random() < 0.08:
+        picture = motion_blur(picture, rng.uniform(2, 9), rng.uniform(0, np.pi))
+    if rng.random() < 0.75:
+        grain = sensor_noise(rng, height, width) * rng.uniform(0.003, 0.03)
+        picture = picture + grain * (0.5 + picture)
+    picture = np.clip(picture, 0, 1)
+    if rng.random() < 0.45:
+        quality = int(rng.integers(35, 95))
+        coded = cv2.imencode(".jpg", np.uint8(picture * 255 + 0.5), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        picture = np.float32(cv2.imdecode(coded, cv2.IMREAD_COLOR)) / 255
+    return np.float32(picture)
+
+
+def motion_blur(picture: Image, length: float, angle: float) -> Image:
+    """Blur along a line of `length` pixels at `angle` radians."""
+    size = int(np.ceil(length)) | 1
+    kernel = np.zeros((size, size), np.float32)
+    centre = size // 2
+    reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    start, end = np.round(centre - reach).astype(int), np.round(centre + reach).astype(int)
+    cv2.line(kernel, start.tolist(), end.tolist(), 1.0, 1)
+    return cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)

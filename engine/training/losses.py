@@ -1,0 +1,33 @@
+"""What the training minimises."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4) -> Tensor:
+    """L1 over a Laplacian pyramid, coarser levels weighted by their area (Hou & Liu 2019)."""
+    loss = predicted.new_zeros(())
+    for level in range(levels):
+        below_p, below_t = F.avg_pool2d(predicted, 2), F.avg_pool2d(true, 2)
+        up = lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)  # noqa: E731
+        detail = (predicted - up(below_p)) - (true - up(below_t))
+        loss = loss + detail.abs().mean() * 2**level
+        predicted, true = below_p, below_t
+    return loss
+
+
+def matting_loss(
+    alpha: Tensor, foreground: Tensor, true_alpha: Tensor, true_foreground: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Total loss, and the mean absolute difference of alpha (detached, for the log).
+
+    The foreground counts only where it is seen (alpha above 0.02).
+    """
+    difference = (alpha - true_alpha).abs().mean()
+    seen = (true_alpha > 0.02).float()
+    colour = ((foreground - true_foreground).abs() * seen).sum() / (3 * seen.sum() + 1)
+    loss = difference + laplacian_loss(alpha, true_alpha) + 0.4 * colour
+    return loss, difference.detach()

@@ -1,0 +1,151 @@
+"""Foregrounds: rendered people from a folder of RGBA images, drawn silhouettes else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.training.textures import Image, texture
+
+Foreground = NDArray[np.float32]
+"""(H, W, 4) premultiplied RGBA in [0, 1]: premultiplied, so that it can be resampled."""
+
+
+class People:
+    """A folder of straight RGBA images with exact alpha, decoded once into a cache.
+
+    folder: images that OpenCV reads with an alpha channel. cache: where the decoded,
+    premultiplied pixels go (about 0.7 MB each at `side` = 512). side: longest side kept.
+    """
+
+    def __init__(self, files: list[Path], cache: Path, side: int = 512) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        self.files = []
+        for file in files:
+            stored = cache / f"{file.stem}_{side}.npy"
+            if not stored.exists():
+                np.save(stored, premultiplied(file, side))
+            self.files.append(stored)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def draw(self, rng: np.random.Generator) -> tuple[Foreground, bool]:
+        """One person, perhaps mirrored and recoloured, and whether the body is cut off below."""
+        file = self.files[rng.integers(len(self.files))]
+        rgba = np.load(file, mmap_mode="r").astype(np.float32) / 255
+        if rng.random() < 0.5:
+            rgba = rgba[:, ::-1]
+        rgba = np.ascontiguousarray(rgba)
+        alpha = rgba[..., 3:]
+        gain = rng.uniform(0.5, 1.3) * rng.normal(1, 0.06, 3)
+        colour = np.clip(rgba[..., :3] * gain, 0, alpha)
+        if rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
+            luma = colour.mean(-1, keepdims=True)
+            mix = rng.uniform(0, 0.8)
+            tint = rng.uniform(0.3, 1.7, 3)
+            colour = np.clip(colour * (1 - mix) + luma * tint * mix, 0, alpha)
+        if rng.random() < 0.25:  # other contrast
+            power = rng.uniform(0.6, 1.7)
+            colour = alpha * (colour / np.maximum(alpha, 1e-4)) ** power
+        out = np.concatenate([colour, alpha], -1).astype(np.float32)
+        return out, bool(alpha[-1].max() > 0.5)
+
+
+def premultiplied(file: Path, side: int) -> NDArray[np.uint8]:
+    """Read straight RGBA, return premultiplied RGBA uint8, longest side at most `side`."""
+    bgra = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
+        raise ValueError(f"{file} is not an image with an alpha channel")
+    rgba = bgra[..., [2, 1, 0, 3]].astype(np.float32)
+    rgba[..., :3] *= rgba[..., 3:] / 255
+    scale = side / max(rgba.shape[:2])
+    if scale < 1:
+        size = (round(rgba.shape[1] * scale), round(rgba.shape[0] * scale))
+        rgba = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA)
+    rows = np.flatnonzero(rgba[..., 3].max(1) > 2)
+    columns = np.flatnonzero(rgba[..., 3].max(0) > 2)
+    rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.uint8(np.rint(rgba))
+
+
+def outline(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
+    """A wobbly closed curve, (64, 2) xy."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    radius = np.ones(64)
+    for f in range(1, 9):
+        radius += rng.normal(0, 0.25 / f) * np.cos(f * angle + rng.uniform(0, 2 * np.pi))
+    radius = np.clip(radius, 0.2, 2) * rng.uniform(0.08, 0.35) * min(height, width)
+    stretch = rng.uniform(0.7, 1.4)
+    centre = rng.uniform(0.15, 0.85, 2) * (width, height)
+    x = centre[0] + radius * np.cos(angle) * stretch
+    y = centre[1] + radius * np.sin(angle) / stretch
+    return np.stack([x, y], 1)
+
+
+def silhouette(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """A drawn person: head, trunk, perhaps arms, perhaps hair. Alpha (H, W)."""
+    alpha = np.zeros((height, width), np.float32)
+    cx, half = rng.uniform(0.2, 0.8) * width, rng.uniform(0.12, 0.3) * height
+    top, head = rng.uniform(0.1, 0.5) * height, half * rng.uniform(0.3, 0.5)
+    shift = 4
+    fixed = lambda *p: np.int32(np.round(np.array(p) * 2**shift))  # noqa: E731
+    axes, centre = fixed(head, head * 1.3), fixed(cx, top)
+    cv2.ellipse(alpha, centre, axes, rng.uniform(-20, 20), 0, 360, 1.0, -1, cv2.LINE_AA, shift)
+    shoulder = top + head * rng.uniform(1.3, 1.8)
+    left, right = half * rng.uniform(0.7, 1.3, 2)
+    trunk = [
+        [cx - half * 0.2, top + head * 0.8],
+        [cx + half * 0.2, top + head * 0.8],
+        [cx + half, shoulder + half * 0.2],
+        [cx + right, height * 1.1],
+        [cx - left, height * 1.1],
+        [cx - half, shoulder + half * 0.2],
+    ]
+    cv2.fillPoly(alpha, [fixed(*trunk)], 1.0, cv2.LINE_AA, shift)
+    for side in (-1, 1):
+        if rng.random() < 0.4:
+            joint = np.array([cx + side * half * 0.9, shoulder + half * 0.3])
+            for reach in (1.2, 1.0):
+                end = joint + rng.normal(0, half * reach, 2)
+                width_px = int(max(2, half * rng.uniform(0.15, 0.35)))
+                cv2.line(alpha, np.int32(joint), np.int32(end), 1.0, width_px, cv2.LINE_AA)
+                joint = end
+    alpha = cv2.GaussianBlur(alpha, (0, 0), rng.choice([0.4, 0.7, 1.0, 1.5]))
+    return np.maximum(alpha, hair(rng, height, width, (cx, top), head))
+
+
+def hair(
+    rng: np.random.Generator, height: int, width: int, centre: tuple[float, float], radius: float
+) -> NDArray[np.float32]:
+    """Strands around a head, (H, W)."""
+    strands = np.zeros((height, width), np.float32)
+    strength, curl = rng.uniform(0.4, 1.0), rng.normal()
+    steps = np.linspace(0, 1, 8)
+    for _ in range(int(rng.integers(0, 200))):
+        at = rng.uniform(np.pi, 2 * np.pi) + rng.normal(0, 0.5)
+        start = np.array(centre) + radius * np.array([0.9 * np.cos(at), 1.15 * np.sin(at)])
+        heading = at + curl * steps + rng.normal(0, 0.3) + rng.normal(0, 0.5) * steps**2
+        step = np.stack([np.cos(heading), np.sin(heading)], 1) * radius * rng.uniform(0.1, 0.8) / 8
+        points = np.int32(np.round((start + np.cumsum(step, 0)) * 16))
+        opacity = float(strength * rng.uniform(0.5, 1))
+        cv2.polylines(strands, [points], False, opacity, 1, cv2.LINE_AA, 4)
+    return strands
+
+
+def drawn(rng: np.random.Generator, height: int, width: int) -> Foreground:
+    """A silhouette or blobs filled with a texture: any object may be held, any cloth worn."""
+    if rng.random() < 0.6:
+        alpha = silhouette(rng, height, width)
+    else:
+        alpha = np.zeros((height, width), np.float32)
+        for _ in range(rng.integers(1, 4)):
+            curve = np.int32(outline(rng, height, width) * 16)
+            cv2.fillPoly(alpha, [curve], 1.0, cv2.LINE_AA, 4)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), rng.choice([0.4, 0.7, 1.0, 1.5, 2.5]))
+    colour: Image = texture(rng, height, width)
+    alpha = np.clip(alpha, 0, 1)[..., None]
+    return np.concatenate([colour * alpha, alpha], -1)

@@ -1,0 +1,277 @@
+"""One training sample: a frame, the plate as Howard's aligner would hand it over, the truth.
+
+The place is filmed twice. Between the two takes near objects move by parallax, the whole
+plate is off by a residual homography and a smooth flow (rolling shutter, lens), the light
+differs, parts are not covered; in a share of the samples the plate is missing or of another
+place, so that the network also learns what people look like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.training import camera, textures
+from engine.training.people import Foreground, People, drawn, outline
+from engine.training.textures import Image
+from engine.training.views import ViewPair
+
+MARGIN = 0.12
+"""Share of the size that the place extends beyond the frame, for warps to draw from."""
+
+
+class Sample(NamedTuple):
+    """frame, plate, foreground: float32 RGB (H, W, 3); coverage, alpha: float32 (H, W)."""
+
+    frame: Image
+    plate: Image
+    coverage: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+    foreground: Image
+
+
+@dataclass
+class Material:
+    """What scenes are built from. Every list may be empty: procedural material fills in."""
+
+    people: People | None = None
+    places: list[Path] = field(default_factory=list)
+    pairs: list[ViewPair] = field(default_factory=list)
+
+
+@dataclass
+class Place:
+    """The background of the frame (`live`), its plate and coverage; how far the plate is off."""
+
+    live: Image
+    plate: Image
+    coverage: NDArray[np.float32]
+    reliable: bool
+
+
+PLATES = {"near": 0.62, "pair": 0.16, "aligned": 0.08, "missing": 0.08, "wrong": 0.06}
+"""How a sample's plate comes about, and how often."""
+
+
+def sample(
+    seed: int, height: int, width: int, material: Material, plates: dict[str, float] = PLATES
+) -> Sample:
+    """The scene of this seed."""
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(list(plates), p=np.array(list(plates.values())) / sum(plates.values()))
+    place = make_place(rng, height, width, material, kind)
+    people = make_people(rng, height, width, material, place)
+    live = cast_shadow(rng, place.live, people)
+    frame, colour, alpha = composite(live, people)
+    strength = rng.choice([0.0, 0.3, 1.0], p=[0.3, 0.4, 0.3])
+    shot_light = camera.Light(rng, height, width, 1.0 if rng.random() < 0.5 else 0.0)
+    plate_light = camera.Light(rng, height, width, strength)
+    frame = camera.expose(rng, shot_light(frame))
+    plate = camera.expose(rng, plate_light(shot_light(place.plate)))
+    covered = np.float32(place.coverage > 0.99)
+    return Sample(frame, plate * covered[..., None], covered, alpha, shot_light(colour))
+
+
+def make_place(
+    rng: np.random.Generator, height: int, width: int, material: Material, kind: str
+) -> Place:
+    """Both takes of the background."""
+    if kind == "pair" and material.pairs:
+        return real_pair(rng, height, width, material.pairs[rng.integers(len(material.pairs))])
+    my, mx = int(height * MARGIN), int(width * MARGIN)
+    live = photograph(rng, height + 2 * my, width + 2 * mx, material)
+    plate = live
+    mild = kind == "aligned" or rng.random() < 0.35
+    if not mild:
+        live, plate = parallax(rng, live, material)
+    plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
+    inside = np.s_[my : my + height, mx : mx + width]
+    live, plate, coverage = live[inside], plate[inside], coverage[inside]
+    if kind == "missing":
+        plate, coverage = np.zeros_like(live), np.zeros_like(coverage)
+    elif kind == "wrong":
+        plate = photograph(rng, height, width, material)
+    elif kind == "near" and rng.random() < 0.3:
+        coverage = coverage * uncovered(rng, height, width)
+    return Place(live, plate, coverage, mild and kind in ("near", "aligned"))
+
+
+def photograph(rng: np.random.Generator, height: int, width: int, material: Material) -> Image:
+    """A place: a photograph three times in four where there are any, a texture else."""
+    if material.places and rng.random() < 0.75:
+        picture = textures.read_photograph(material.places[rng.integers(len(material.places))])
+        return textures.crop(rng, picture, height, width, 0.35)
+    return textures.texture(rng, height, width)
+
+
+def real_pair(rng: np.random.Generator, height: int, width: int, pair: ViewPair) -> Place:
+    """The same random window of both pictures of a pair."""
+    rows, columns = pair.coverage.shape
+    scale = min(rows / height, columns / width) * rng.uniform(0.45, 1.0)
+    h, w = int(height * scale), int(width * scale)
+    y, x = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
+    window = np.s_[y : y + h, x : x + w]
+    flip = -1 if rng.random() < 0.5 else 1
+    how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+    live, plate, coverage = (
+        cv2.resize(a[window], (width, height), interpolation=how).astype(np.float32)[:, ::flip]
+        for a in (pair.frame, pair.plate, pair.coverage * np.uint8(255))
+    )
+    return Place(live / 255, plate / 255, coverage / 255, reliable=False)
+
+
+def parallax(rng: np.random.Generator, live: Image, material: Material) -> tuple[Image, Image]:
+    """Near objects, drawn at other places in the two takes; the far ones less displaced."""
+    height, width = live.shape[:2]
+    reach = rng.choice([0.01, 0.025, 0.05, 0.09], p=[0.3, 0.3, 0.25, 0.15]) * width
+    baseline = rng.normal(0, reach, 2) * (1, 0.4)
+    plate = live
+    for depth in sorted(rng.uniform(0.2, 1.3, rng.integers(1, 6))):
+        cover = np.zeros((height, width), np.float32)
+        if rng.random() < 0.6:
+            curve = outline(rng, height, width)
+        else:  # a post, a trunk, a bar
+            angle, half = rng.normal(0, 0.15), rng.uniform(0.008, 0.06) * width
+            if rng.random() < 0.25:
+                angle += np.pi / 2
+            along = np.array([np.sin(angle), np.cos(angle)]) * height
+            across = np.array([np.cos(angle), -np.sin(angle)]) * half
+            middle = rng.uniform(0, 1, 2) * (width, height)
+            tip = middle + along * rng.uniform(0.1, 1.2)
+            foot = middle - along * rng.uniform(0.3, 1.2)
+            curve = np.stack([tip + across, tip - across, foot - across, foot + across])
+        cv2.fillPoly(cover, [np.int32(curve * 16)], 1.0, cv2.LINE_AA, 4)
+        cover = cv2.GaussianBlur(cover, (0, 0), 0.6)[..., None]
+        colour = photograph(rng, height, width, material)
+        if rng.random() < 0.3:
+            colour = colour * 0.5 + rng.uniform(0, 0.5, 3).astype(np.float32)
+        shift = np.float32([[1, 0, baseline[0] * depth], [0, 1, baseline[1] * depth]])
+        moved = cv2.warpAffine(cover, shift, (width, height))[..., None]
+        colour_moved = cv2.warpAffine(colour, shift, (width, height), borderMode=cv2.BORDER_REFLECT)
+        live = live * (1 - cover) + colour * cover
+        plate = plate * (1 - moved) + colour_moved * moved
+    return np.float32(live), np.float32(plate)
+
+
+def misalign(
+    rng: np.random.Generator, plate: Image, strength: float
+) -> tuple[Image, NDArray[np.float32]]:
+    """The residual of the alignment: a homography, and often a smooth flow. And the coverage."""
+    height, width = plate.shape[:2]
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    if rng.random() < 0.5 * strength:
+        amplitude = rng.uniform(0.002, 0.015) * width * strength
+        cells = int(rng.integers(3, 7))
+        xs = xs + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
+        ys = ys + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
+    reach = rng.choice([0, 0.0015, 0.004, 0.012, 0.025], p=[0.15, 0.35, 0.32, 0.13, 0.05]) * width
+    corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
+    jitter = rng.normal(0, reach * strength, (4, 2)).astype(np.float32)
+    homography = cv2.getPerspectiveTransform(corners, corners + jitter)
+    grid = np.stack([xs, ys, np.ones_like(xs)], -1) @ homography.T.astype(np.float32)
+    map_x, map_y = grid[..., 0] / grid[..., 2], grid[..., 1] / grid[..., 2]
+    warped = cv2.remap(plate, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
+    return warped, np.float32(inside)
+
+
+def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """Coverage (H, W) of a plate whose camera pointed elsewhere: one or two half-planes miss."""
+    coverage = np.ones((height, width), np.float32)
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    for _ in range(rng.integers(1, 3)):
+        angle = rng.choice([0, 0.5, 1, 1.5]) * np.pi + rng.normal(0, 0.1)
+        along = (xs / width - 0.5) * np.cos(angle) + (ys / height - 0.5) * np.sin(angle)
+        coverage[along > rng.uniform(0.1, 0.48)] = 0
+    return coverage
+
+
+def make_people(
+    rng: np.random.Generator, height: int, width: int, material: Material, place: Place
+) -> list[Foreground]:
+    """None to three foregrounds, each (H, W, 4) premultiplied, the nearest last."""
+    count = rng.choice([0, 1, 2, 3], p=[0.06, 0.72, 0.17, 0.05])
+    layers = []
+    for _ in range(count):
+        # Without a plate to trust only people can be told from the place: draw no objects there.
+        if material.people is None or (place.reliable and rng.random() < 0.2):
+            layer = drawn(rng, height, width)
+        else:
+            layer = put(rng, height, width, *material.people.draw(rng))
+        if rng.random() < 0.12:
+            layer = camouflage(rng, layer, place.live)
+        if rng.random() < 0.15:
+            layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
+        elif rng.random() < 0.15:
+            layer = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.5))
+        layers.append(layer)
+    return layers
+
+
+def put(
+    rng: np.random.Generator, height: int, width: int, person: Foreground, cut_below: bool
+) -> Foreground:
+    """Scale, turn and place a person in the frame; one cut off below stands on its lower edge."""
+    rows, columns = person.shape[:2]
+    size = rng.uniform(0.35, 1.15) if rng.random() < 0.8 else rng.uniform(0.15, 1.8)
+    scale = min(size * height / rows, 1.3 * max(size, 0.5) * width / columns)
+    angle = rng.normal(0, 0.06)
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    x = rng.uniform(0.1, 0.9) * width
+    y = rng.uniform(0.3, 0.75) * height
+    if cut_below:
+        y = max(height - rows * scale / 2 + rng.uniform(0, 0.2) * height, 0)
+    matrix = np.array([[c, -s, 0], [s, c, 0]])
+    matrix[:, 2] = (x, y) - matrix[:, :2] @ (columns / 2, rows / 2)
+    if scale < 0.6:  # shrink first, or the strands alias
+        small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
+        person = cv2.resize(person, small, interpolation=cv2.INTER_AREA)
+        matrix[:, :2] /= scale
+    return np.clip(cv2.warpAffine(person, matrix, (width, height), flags=cv2.INTER_LINEAR), 0, 1)
+
+
+def camouflage(rng: np.random.Generator, layer: Foreground, live: Image) -> Foreground:
+    """Give the foreground the mean colour of the place behind it, in part."""
+    alpha = layer[..., 3:]
+    weight = alpha.sum()
+    if weight < 1:
+        return layer
+    mean = layer[..., :3].sum((0, 1)) / weight
+    behind = (live * alpha).sum((0, 1)) / weight
+    share = rng.uniform(0.4, 1.0)
+    colour = np.clip(layer[..., :3] + alpha * (behind - mean) * share, 0, alpha)
+    return np.concatenate([colour, alpha], -1).astype(np.float32)
+
+
+def cast_shadow(rng: np.random.Generator, live: Image, people: list[Foreground]) -> Image:
+    """A person's shadow darkens the place, in the shot alone; it is background."""
+    if not people or rng.random() > 0.35:
+        return live
+    height, width = live.shape[:2]
+    shadow = people[-1][..., 3]
+    shear, squash = rng.normal(0, 0.6), rng.uniform(0.3, 1.1)
+    move = np.float32([[1, shear, rng.normal(0, 0.15) * width], [0, squash, height * (1 - squash)]])
+    move[0, 2] -= shear * height * 0.7
+    shadow = cv2.warpAffine(shadow, move, (width, height))
+    shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(0.004, 0.06) * width)
+    return np.float32(live * (1 - rng.uniform(0.1, 0.6) * shadow[..., None]))
+
+
+def composite(
+    live: Image, layers: list[Foreground]
+) -> tuple[Image, Image, NDArray[np.float32]]:
+    """Frame, straight foreground colour (the frame's own where there is none), alpha."""
+    colour = np.zeros_like(live)
+    alpha = np.zeros(live.shape[:2], np.float32)
+    for layer in layers:
+        keep = 1 - layer[..., 3]
+        colour = colour * keep[..., None] + layer[..., :3]
+        alpha = alpha * keep + layer[..., 3]
+    frame = live * (1 - alpha[..., None]) + colour
+    straight = np.where(alpha[..., None] > 0.01, colour / np.maximum(alpha, 0.01)[..., None], live)
+    return np.float32(frame), np.float32(np.clip(straight, 0, 1)), alpha

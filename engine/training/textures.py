@@ -1,0 +1,120 @@
+"""Pictures to build scenes from: photographs where there are any, procedural textures else.
+
+All functions take a `numpy.random.Generator` and return float32 RGB in [0, 1], so that a
+scene depends on its seed alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+PACKAGE_PHOTOGRAPHS = (
+    "astronaut.png brick.png camera.png chelsea.png coffee.png grass.png gravel.png "
+    "motorcycle_left.png rocket.jpg hubble_deep_field.jpg coins.png"
+).split()
+"""Public-domain and CC0 photographs inside the scikit-image wheel (see its data/README.txt)."""
+
+
+@functools.cache
+def package_photographs() -> list[NDArray[np.uint8]]:
+    """The photographs of scikit-image as RGB uint8, or none if it is not installed."""
+    try:
+        import skimage
+    except ImportError:
+        return []
+    folder = Path(skimage.__file__).parent / "data"
+    pictures = [cv2.imread(str(folder / name)) for name in PACKAGE_PHOTOGRAPHS]
+    return [np.ascontiguousarray(p[..., ::-1]) for p in pictures if p is not None]
+
+
+@functools.lru_cache(maxsize=512)
+def read_photograph(path: Path) -> NDArray[np.uint8]:
+    """RGB uint8; kept, because a training run draws each many times."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise FileNotFoundError(f"{path} is not a readable image")
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def noise(rng: np.random.Generator, height: int, width: int) -> Image:
+    """Smooth noise in several octaves between two random colours."""
+    total = np.zeros((height, width, 3), np.float32)
+    for octave in range(1, int(rng.integers(2, 8))):
+        cells = rng.random((2**octave, 2**octave, 3), dtype=np.float32)
+        if rng.random() < 0.5:
+            cells[:] = cells.mean(-1, keepdims=True)
+        layer = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+        total += layer * rng.uniform(0.3, 0.9) ** octave
+    total -= total.min()
+    total /= total.max() + 1e-6
+    first, second = rng.random((2, 3), dtype=np.float32)
+    return first + (second - first) * total
+
+
+def shapes(rng: np.random.Generator, height: int, width: int) -> Image:
+    """Rectangles, discs, lines and polygons: hard edges and flat areas."""
+    picture = np.full((height, width, 3), rng.random(3), np.float32)
+    if rng.random() < 0.5:
+        picture = noise(rng, height, width)
+    for _ in range(rng.integers(3, 40)):
+        colour = tuple(float(v) for v in rng.random(3))
+        points = np.stack([rng.integers(-20, width + 20, 4), rng.integers(-20, height + 20, 4)], 1)
+        kind = rng.integers(4)
+        if kind == 0:
+            cv2.rectangle(picture, points[0].tolist(), points[1].tolist(), colour, -1)
+        elif kind == 1:
+            radius = int(rng.integers(2, max(3, height // 3)))
+            cv2.circle(picture, points[0].tolist(), radius, colour, -1, cv2.LINE_AA)
+        elif kind == 2:
+            thickness = int(rng.integers(1, 12))
+            cv2.line(picture, points[0].tolist(), points[1].tolist(), colour, thickness, cv2.LINE_AA)
+        else:
+            cv2.fillPoly(picture, [points.astype(np.int32)], colour, cv2.LINE_AA)
+    if rng.random() < 0.4:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 4))
+    return picture
+
+
+def crop(
+    rng: np.random.Generator, picture: NDArray[np.uint8], height: int, width: int, smallest: float
+) -> Image:
+    """A random crop, at least `smallest` of the largest that fits, resized to (height, width)."""
+    rows, columns = picture.shape[:2]
+    scale = min(rows / height, columns / width) * rng.uniform(smallest, 1.0)
+    h, w = max(2, int(height * scale)), max(2, int(width * scale))
+    y, x = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
+    how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+    piece = cv2.resize(picture[y : y + h, x : x + w], (width, height), interpolation=how)
+    if rng.random() < 0.5:
+        piece = piece[:, ::-1]
+    return np.ascontiguousarray(piece, np.float32) / 255
+
+
+def wild_photograph(rng: np.random.Generator, height: int, width: int) -> Image:
+    """A package photograph with its colours, contrast and orientation changed freely."""
+    pictures = package_photographs()
+    if not pictures:
+        return shapes(rng, height, width)
+    piece = crop(rng, pictures[rng.integers(len(pictures))], height, width, 0.3)
+    if rng.random() < 0.3:
+        piece = piece[::-1]
+    if rng.random() < 0.5:
+        piece = piece[..., rng.permutation(3)]
+    if rng.random() < 0.3:
+        piece = 1 - piece
+    piece = (piece - 0.5) * rng.uniform(0.5, 1.4) + 0.5 + rng.uniform(-0.25, 0.25)
+    return np.ascontiguousarray(np.clip(piece, 0, 1) ** rng.uniform(0.6, 1.6), np.float32)
+
+
+def texture(rng: np.random.Generator, height: int, width: int) -> Image:
+    """Any of the above."""
+    draw = rng.random()
+    if draw < 0.55:
+        return wild_photograph(rng, height, width)
+    return shapes(rng, height, width) if draw < 0.8 else noise(rng, height, width)

@@ -1,0 +1,47 @@
+"""Every error that Howard raises on purpose, as one tree:
+
+    HowardError
+    ├── ConfigError        an option is wrong                              (also ValueError)
+    ├── InputError         a video or an image cannot be used              (also ValueError)
+    │   └── InputMissing   it is not there                                 (also FileNotFoundError)
+    ├── OutputError        the output cannot be written                    (also OSError)
+    ├── WeightsError       a network's weights or model cannot be used     (also ValueError)
+    └── DeviceError        the device or one of its libraries is missing   (also RuntimeError)
+
+The message is one line that names what, with which value, and the remedy. The command
+line prints it and exits with status 2; any other exception is a bug and shows a traceback.
+"""
+
+from __future__ import annotations
+
+
+class HowardError(Exception):
+    """Base of all: `except HowardError` catches what a user can mend."""
+
+    def __str__(self) -> str:
+        # OSError's own __str__ would print the errno tuple.
+        return str(self.args[-1]) if self.args else type(self).__name__
+
+
+class ConfigError(HowardError, ValueError):
+    """An option is out of range, unknown, or contradicts another."""
+
+
+class InputError(HowardError, ValueError):
+    """A video, an image or a folder of images cannot be used."""
+
+
+class InputMissing(InputError, FileNotFoundError):
+    """The input does not exist."""
+
+
+class OutputError(HowardError, OSError):
+    """The output folder cannot be made, written, or belongs to another run."""
+
+
+class WeightsError(HowardError, ValueError):
+    """A network's weights are missing, damaged, or of another shape."""
+
+
+class DeviceError(HowardError, RuntimeError):
+    """The chosen device, or a library that it needs, is not there."""
