@@ -15,6 +15,8 @@ The two-part shape follows Lin et al., *Real-Time High-Resolution Background Mat
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -24,6 +26,9 @@ BASE_MULTIPLE = 32
 """Height and width of the small inputs must be multiples of this."""
 FULL_MULTIPLE = 2
 """Height and width of the full-size inputs must be multiples of this."""
+BASE_PIXELS = 512 * 288
+"""Area of the small inputs at most: the size of the pictures that the base was trained on, as
+far as how large people stand in them. Smaller frames go in as they are."""
 GROUPS = 8
 HIDDEN = 8
 
@@ -164,6 +169,11 @@ class HowardNetwork(nn.Module):
 
     INPUTS = ("frame", "plate", "coverage", "small_frame", "small_plate", "small_coverage")
     OUTPUTS = ("alpha", "foreground")
+    METADATA: ClassVar[dict[str, int]] = {
+        "base_multiple": BASE_MULTIPLE,
+        "full_multiple": FULL_MULTIPLE,
+        "base_pixels": BASE_PIXELS,
+    }
 
     def __init__(self) -> None:
         super().__init__()

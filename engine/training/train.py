@@ -2,7 +2,7 @@
 
     python -m engine.training.train OUT.pt --people DIR --places DIR --views DIR --minutes 120
 
-The base is trained alone on whole pictures at about 256 x 256 first (`--base-share` of the
+The base is trained alone on whole pictures at about 224 x 224 first (`--base-share` of the
 time); then base and refinement together on pictures of one to three times that size. Without
 `--people` and `--places` the scenes are drawn from what ships in scikit-image: that proves the
 code, not the weights. Time that the process spends stopped does not count.
@@ -34,7 +34,7 @@ from engine.training.views import view_pairs
 
 HELD_OUT = 20
 """Every HELD_OUT-th person and place is kept for validation."""
-SHAPES = [(256, 256), (192, 320), (320, 192), (224, 288)]
+SHAPES = [(224, 224), (160, 288), (288, 160), (192, 256)]
 RATIOS = [1, 2, 2, 3]
 """Full size over base size in the joint phase."""
 LONGEST_STEP_SECONDS = 20.0

@@ -1,0 +1,133 @@
+"""torch -> ONNX: fixed names, the checker, and parity with torch on a seeded input."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from engine.networks import NETWORKS
+from engine.networks.howard import BASE_MULTIPLE, FULL_MULTIPLE
+from howard.errors import WeightsError
+
+OPSET = 18
+PARITY_ALPHA = 1e-4
+"""Largest difference of alpha between ONNX Runtime and torch in fp32: both sum in other orders."""
+
+
+def load_checkpoint(path: Path) -> tuple[str, torch.nn.Module]:
+    """Name and network of a checkpoint that `engine.training.train` wrote, in evaluation mode.
+
+    Raises WeightsError for a file that is missing, is not such a checkpoint, or has other shapes.
+    Loaded with weights_only, so that a pickle with code in it is refused.
+    """
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path} does not exist: train one with engine.training.train")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        name, weights = stored["network"], stored["weights"]
+    except Exception as error:  # torch raises many kinds, by what is wrong with the file
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} is not a checkpoint of Howard's training: {reason}") from error
+    if name not in NETWORKS:
+        raise WeightsError(f"{path} holds the network {name!r}; known are {', '.join(NETWORKS)}")
+    network = NETWORKS[name]()
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise WeightsError(f"{path} does not fit the network {name!r}: {reason}") from error
+    # Rounded here, so that torch and the exported model compute with the same weights.
+    return name, network.half().float().eval()
+
+
+def example_inputs(batch: int, height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Seeded inputs in the order of HowardNetwork.INPUTS; the base at half the full size."""
+    generator = torch.Generator().manual_seed(seed)
+    coverage = (torch.rand(batch, 1, height, width, generator=generator) > 0.1).float()
+    frame = torch.rand(batch, 3, height, width, generator=generator)
+    plate = torch.rand(batch, 3, height, width, generator=generator) * coverage
+    size = tuple(max(1, v // 2 // BASE_MULTIPLE) * BASE_MULTIPLE for v in (height, width))
+    small = [torch.nn.functional.interpolate(x, size=size) for x in (frame, plate, coverage)]
+    return frame, plate, coverage, *small
+
+
+def export_onnx(network: torch.nn.Module, out: Path) -> None:
+    """Write the ONNX model, whole or not at all, with dynamic batch and sizes.
+
+    Metadata: the multiples that the inputs must obey and the long side that the base was
+    trained for, so that the run side needs no table of networks.
+    """
+    inputs = example_inputs(2, 128, 192)
+    names = list(type(network).INPUTS)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    shapes = {
+        name: {0: batch, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} for name in names
+    }
+    program = torch.onnx.export(
+        network,
+        inputs,
+        input_names=names,
+        output_names=list(type(network).OUTPUTS),
+        dynamic_shapes=shapes,
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    store_weights_as_half(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    for key, value in network.METADATA.items():
+        model.metadata_props.add(key=key, value=str(value))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    onnx.save_model(model, str(partial))
+    partial.replace(out)
+
+
+def store_weights_as_half(graph: onnx.GraphProto) -> None:
+    """Keep large fp32 initialisers as fp16 and a Cast: half the file, the same arithmetic after
+    the runtime has folded the casts. The network's weights must be fp16 values already."""
+    casts = []
+    for stored in graph.initializer:
+        if stored.data_type != onnx.TensorProto.FLOAT or np.prod(stored.dims) < 1024:
+            continue
+        name = stored.name
+        half = numpy_helper.from_array(numpy_helper.to_array(stored).astype(np.float16))
+        stored.CopyFrom(half)
+        stored.name = f"{name}_fp16"
+        casts.append(onnx.helper.make_node("Cast", [stored.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def check_parity(network: torch.nn.Module, model: Path) -> float:
+    """Largest difference of alpha between ONNX Runtime and torch, on two sizes and batches.
+
+    Raises WeightsError beyond PARITY_ALPHA.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch, height, width in ((1, 160, 224), (3, 130 // FULL_MULTIPLE * FULL_MULTIPLE, 96)):
+        inputs = example_inputs(batch, height, width, seed=height)
+        with torch.no_grad():
+            expected = network(*inputs)[0].numpy()
+        feeds = {n: x.numpy() for n, x in zip(type(network).INPUTS, inputs, strict=True)}
+        alpha = np.asarray(session.run(["alpha"], feeds)[0])
+        worst = max(worst, float(np.abs(alpha - expected).max()))
+    if worst > PARITY_ALPHA:
+        raise WeightsError(f"{model}: alpha differs from torch by {worst:.2g}, over {PARITY_ALPHA}")
+    return worst
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,32 @@
+"""Align: for each frame of the shot, the clean-plate image that fits it best, warped onto it.
+
+This module is the stage's contract. `plate_track.py` decides which clean-plate frames to try
+and what to do when none fits, `geometry.py` and `light.py` hold the arithmetic; all of that is
+the same on every device. `cpu.py` finds features, matches, warps with OpenCV.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.frames import Frame, Plate
+
+
+class Aligner(Protocol):
+    """Frames go in in order; the aligner remembers the last good match."""
+
+    def __call__(self, frame: Frame) -> Plate:
+        """The plate for this frame; never fails for want of texture or light (see `fallback`)."""
+        ...
+
+    def observe(self, alpha: NDArray[np.float32]) -> None:
+        """Tell where the person was in the latest frame, (H, W) in [0, 1]: the next alignment
+        looks beside them."""
+        ...
+
+    def close(self) -> None:
+        """Release the clean plate."""
+        ...

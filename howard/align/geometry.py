@@ -1,0 +1,71 @@
+"""Homographies: how to carry them between resolutions, and when to believe one.
+
+A homography is a 3x3 float64 array that maps homogeneous pixel coordinates (x, y, 1), pixel
+centres at integers. Source: Hartley & Zisserman, *Multiple View Geometry*, 2nd ed., ch. 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Homography = NDArray[np.float64]
+
+MAX_AREA_CHANGE = 4.0
+"""A plate's area may grow or shrink by this factor at each corner: the takes are similar moves."""
+MAX_SHIFT = 1.0
+"""The frame's centre may come from at most this share of the diagonal away."""
+
+
+def scaling(x: float, y: float) -> Homography:
+    """Maps pixels of an image to those of the same image resized by (x, y): (p + 0.5) * s - 0.5."""
+    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
+
+
+def project(homography: Homography, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, 2) xy -> (N, 2) xy."""
+    out = np.column_stack([points, np.ones(len(points))]) @ homography.T
+    return out[:, :2] / out[:, 2:]
+
+
+def corners(width: int, height: int) -> NDArray[np.float64]:
+    """Centres of the four corner pixels, clockwise from the top left, (4, 2) xy."""
+    return np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
+
+
+def is_plausible(
+    frame_from_plate: Homography, plate_size: tuple[int, int], frame_size: tuple[int, int]
+) -> bool:
+    """Whether a camera that filmed nearly the same view could have made this homography.
+
+    Sizes are (width, height). Refused: anything not finite; a mirrored or folded image (the
+    Jacobian's determinant must be positive, and the scale w of one sign, over the whole plate);
+    an area that changes too much; a view that lies elsewhere.
+    """
+    if not np.isfinite(frame_from_plate).all() or abs(frame_from_plate[2, 2]) < 1e-9:
+        return False
+    points = corners(*plate_size)
+    w = np.column_stack([points, np.ones(4)]) @ frame_from_plate[2]
+    if w.min() * w.max() <= 0:
+        return False
+    # Jacobian determinant of a homography: det(H) / w^3.
+    area = np.linalg.det(frame_from_plate) / w**3
+    expected = frame_size[0] * frame_size[1] / (plate_size[0] * plate_size[1])
+    if area.min() < expected / MAX_AREA_CHANGE or area.max() > expected * MAX_AREA_CHANGE:
+        return False
+    centre = project(frame_from_plate, (np.array([plate_size], float) - 1) / 2)[0]
+    shift = np.hypot(*(centre - (np.array(frame_size) - 1) / 2))
+    return bool(shift <= MAX_SHIFT * np.hypot(*frame_size))
+
+
+def fit_whole(plate_size: tuple[int, int], frame_size: tuple[int, int]) -> Homography:
+    """The identity for takes of one size; else the plate scaled and centred to fill the frame."""
+    scale = max(frame_size[0] / plate_size[0], frame_size[1] / plate_size[1])
+    out = scaling(scale, scale)
+    out[:2, 2] += (np.array(frame_size) - np.array(plate_size) * scale) / 2
+    return out
+
+
+def normalised(homography: Homography) -> Homography:
+    """Scaled so that its last entry is 1."""
+    return homography / homography[2, 2]

@@ -1,0 +1,60 @@
+"""Gain and bias per channel that match the plate's light to the frame's, robust to the person."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE_LEVELS = 8.0
+"""Residual, in levels of 255, at which a pixel's weight has fallen to a quarter: several times
+sensor noise, well below the contrast of a person against the background."""
+ROUNDS = 8
+FEWEST_PIXELS = 50
+GAIN_LIMITS = (0.4, 2.5)
+SHRINKAGE = 25.0
+"""Prior weight, in squared levels, that holds the gain near the ratio of medians where the
+plate has too little contrast to tell gain from bias."""
+
+
+def gain_and_bias(
+    frame: NDArray[np.floating], plate: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Least squares of frame = gain * plate + bias, reweighted (Geman-McClure).
+
+    frame, plate: (N, 3) levels of 255, at pixels where the plate has data and, as far as known,
+    no person stands. Returns (3, 2): gain and bias of each channel; (1, 0) where nothing can be
+    said.
+    """
+    out = np.tile([1.0, 0.0], (3, 1))
+    for c in range(3):
+        x, y = plate[:, c].astype(np.float64), frame[:, c].astype(np.float64)
+        inside = (x > 2) & (x < 253) & (y > 2) & (y < 253)
+        if inside.sum() >= FEWEST_PIXELS:
+            out[c] = fit_channel(x[inside], y[inside])
+    return out
+
+
+def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Gain and bias of one channel."""
+    prior = float(np.clip(np.median(y) / max(np.median(x), 1.0), *GAIN_LIMITS))
+    gain, bias = prior, 0.0
+    scale = 4 * SCALE_LEVELS
+    for _ in range(ROUNDS):
+        residual = y - gain * x - bias
+        w = 1 / (1 + (residual / scale) ** 2) ** 2
+        total = w.sum()
+        mean_x, mean_y = (w @ x) / total, (w @ y) / total
+        variance = (w @ (x - mean_x) ** 2) / total
+        covariance = (w @ ((x - mean_x) * (y - mean_y))) / total
+        gain = (covariance + SHRINKAGE * prior) / (variance + SHRINKAGE)
+        gain = float(np.clip(gain, *GAIN_LIMITS))
+        bias = float(mean_y - gain * mean_x)
+        scale = max(SCALE_LEVELS, scale / 2)
+    return gain, bias
+
+
+def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(256, 1, 3): what each level of each channel becomes."""
+    levels = np.arange(256.0)[:, None]
+    table = np.rint(levels * gain_bias[:, 0] + gain_bias[:, 1])
+    return np.clip(table, 0, 255).astype(np.uint8)[:, None, :]

@@ -1,0 +1,91 @@
+"""Which clean-plate frames to try for a frame of the shot, and what to do when none fits.
+
+The policy alone: no images, no device. The clean plate's clock is mapped on the shot's in
+proportion of their lengths; from the first good match on, the track follows the matches: the
+last winner plus the pace of the recent ones. The clean plate is read forward once, and a window
+of its frames is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from howard.align.geometry import Homography
+
+NEAR = (0, 1, -1, 2, -3, 4, -6)
+"""Offsets from the predicted index that every frame tries: a takes' drift is slow, but a
+hand-held camera may stop or hurry."""
+LONGEST_STEP = max(abs(offset) for offset in NEAR)
+"""A match farther from the prediction is a relocation and says nothing about the pace."""
+WIDE_COUNT = 14
+"""Indices, evenly spread over the window, that are added when the track is new, lost, or due for
+a look around: the takes' clocks may differ by seconds."""
+LOOK_AROUND_EVERY = 12
+LOST_RATIO = 1.6
+"""The track counts as lost when a residual exceeds the running one by this factor."""
+PACE_MEMORY = 0.9
+"""Share of the old pace kept at each step: about ten frames' worth of memory."""
+
+
+@dataclass
+class PlateTrack:
+    """The memory of the alignment."""
+
+    shot_frames: int | None
+    plate_frames: int | None
+    """Number of frames of either video, as far as known."""
+    last_index: int | None = None
+    """Clean-plate index of the last good match."""
+    last_frame_index: int = 0
+    """Shot index of the last good match."""
+    last_homography: Homography | None = None
+    """frame_from_plate of the last good match."""
+    residual: float | None = None
+    """Running residual of good matches."""
+    pace: float = field(init=False)
+    """Clean-plate frames per frame of the shot."""
+
+    def __post_init__(self) -> None:
+        self.pace = self.proportion()
+
+    def proportion(self) -> float:
+        """Clean-plate frames per frame of the shot, from the lengths; 1 if one is unknown."""
+        if self.shot_frames and self.plate_frames and self.shot_frames > 1:
+            return max(self.plate_frames - 1, 0) / (self.shot_frames - 1)
+        return 1.0
+
+    def predict(self, frame_index: int) -> int:
+        """Where in the clean plate to look first."""
+        if self.last_index is None:
+            return round(frame_index * self.proportion())
+        return round(self.last_index + self.pace * (frame_index - self.last_frame_index))
+
+    def is_due_for_a_look_around(self, frame_index: int) -> bool:
+        """Whether to try the wide offsets too, whatever the near ones give."""
+        return self.last_index is None or frame_index % LOOK_AROUND_EVERY == 0
+
+    def is_lost(self, residual: float) -> bool:
+        """Whether the best near candidate is so bad that the wide ones should be tried."""
+        return self.residual is not None and residual > LOST_RATIO * self.residual + 2.0
+
+    def candidates(self, frame_index: int, wide: bool, low: int, high: int) -> list[int]:
+        """Indices to try, near ones best guess first, each in [low, high] (the window) once."""
+        if wide:
+            count = min(WIDE_COUNT, high - low + 1)
+            indices = [low + round((i + 0.5) * (high - low) / count) for i in range(count)]
+        else:
+            centre = min(max(self.predict(frame_index), low), high)
+            indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
+        return list(dict.fromkeys(indices))
+
+    def accept(self, frame_index: int, plate_index: int, homography: Homography, residual: float) -> None:
+        """Remember a good match."""
+        steps = frame_index - self.last_frame_index
+        jump = abs(plate_index - self.predict(frame_index))
+        if self.last_index is not None and steps > 0 and jump <= LONGEST_STEP:
+            pace = (plate_index - self.last_index) / steps
+            self.pace = PACE_MEMORY * self.pace + (1 - PACE_MEMORY) * pace
+        self.last_index, self.last_frame_index = plate_index, frame_index
+        self.last_homography = homography
+        old = residual if self.residual is None else self.residual
+        self.residual = 0.9 * old + 0.1 * residual

@@ -1,0 +1,43 @@
+"""The options of a run: this dataclass is the truth, the command line is derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from howard.errors import ConfigError
+
+Device = Literal["auto", "cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Cut the person out of SHOT with the help of CLEAN_PLATE; write RGBA PNGs into OUT."""
+
+    shot: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SHOT")]
+    """Video of the person in the place: a file, a folder or pattern of images."""
+    clean_plate: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CLEAN_PLATE")]
+    """Video of the same place without the person, or one image of it."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """Folder for the pictures (000000.png and on) and report.json."""
+    overwrite: bool = False
+    """Start anew, replacing what an earlier run left in OUT; else a run goes on where it stopped."""
+    device: Device = "auto"
+    """Where to compute. auto takes the CPU until the GPU engine is there."""
+    weights: Path | None = None
+    """ONNX file of the matting network; the one that ships with Howard if not given."""
+    batch: int = 1
+    """Frames per call of the network."""
+    threads: int = 0
+    """Threads of the network; 0 takes one per core."""
+    writers: int = 2
+    """Threads that pack and encode PNGs."""
+
+    def validate(self) -> None:
+        """Raises ConfigError. Not in __post_init__: the parser would swallow the one line."""
+        for name, lowest in (("batch", 1), ("threads", 0), ("writers", 1)):
+            if (value := getattr(self, name)) < lowest:
+                raise ConfigError(f"--{name} is {value}: give {lowest} or more")

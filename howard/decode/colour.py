@@ -1,0 +1,107 @@
+"""From a decoded picture to upright 8-bit RGB: matrix, range, depth, size and rotation.
+
+Codes of matrix and transfer are those of ITU-T H.273, which FFmpeg uses. Primaries and
+transfer are left alone: RGB here means the video's own R'G'B', and HDR is not tone-mapped.
+"""
+
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+from av.buffer import Buffer
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+
+# FFmpeg's default converter takes chroma from the nearest sample and is up to 3 levels off
+# on flat colours; with these flags 1, for 12 ms instead of 4 per 1080p picture on 2 cores.
+ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+class RgbConverter:
+    """Converts the pictures of one video, all to the size and pose of its first.
+
+    What it cannot keep (HDR, a change of size) it says once in `warnings`.
+    """
+
+    def __init__(self, first: av.VideoFrame, name: str, warnings: list[str]) -> None:
+        self._size = first.width, first.height
+        self._display_matrix = display_matrix(first)
+        self._reformatter = VideoReformatter()
+        self._name, self._warnings, self._resized = name, warnings, False
+        if first.color_trc in HDR_TRANSFERS:
+            transfer = HDR_TRANSFERS[first.color_trc]
+            warnings.append(f"{name} is HDR ({transfer}): its colours are not tone-mapped")
+
+    def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
+        """(H, W, 3) upright RGB, full range, contiguous, in memory of its own."""
+        width, height = self._size
+        if (picture.width, picture.height) != self._size and not self._resized:
+            self._resized = True
+            self._warnings.append(
+                f"{self._name} changes its size from {width}x{height} to "
+                f"{picture.width}x{picture.height}: frames are scaled to the first"
+            )
+        matrix = matrix_of(picture)
+        rgb = self._reformatter.reformat(
+            picture,
+            width,
+            height,
+            "rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=range_of(picture),
+            dst_color_range=ColorRange.JPEG,
+            interpolation=ACCURATE,
+        )
+        pixels = np.asarray(rgb.to_ndarray(), np.uint8)
+        return np.ascontiguousarray(turned(pixels, self._display_matrix))
+
+
+def matrix_of(picture: av.VideoFrame) -> Colorspace:
+    """The stated matrix; of an untagged picture BT.709 if it is HD, else BT.601."""
+    is_hd = picture.height >= 720 or picture.width >= 1280
+    return MATRICES.get(picture.colorspace, Colorspace.ITU709 if is_hd else Colorspace.ITU601)
+
+
+def range_of(picture: av.VideoFrame) -> ColorRange:
+    """The stated range; limited if none is, but for the formats that are full by name."""
+    is_full = picture.color_range == ColorRange.JPEG or picture.format.name.startswith("yuvj")
+    return ColorRange.JPEG if is_full else ColorRange.MPEG
+
+
+def display_matrix(picture: av.VideoFrame) -> tuple[int, ...]:
+    """The picture's display matrix, nine numbers row by row; () if it has none."""
+    side_data = picture.side_data.get("DISPLAYMATRIX")
+    if not isinstance(side_data, Buffer):
+        return ()
+    return tuple(np.frombuffer(bytes(side_data), np.int32).tolist())
+
+
+def turned(pixels: NDArray[np.uint8], matrix: tuple[int, ...]) -> NDArray[np.uint8]:
+    """`pixels` (H, W, 3) as `matrix` shows them, in the nearest of the eight upright poses.
+
+    The matrix (a b u; c d v; x y w) of ISO/IEC 14496-12 maps x to a x + c y and y to
+    b x + d y, with y downwards. So where b and c outweigh a and d, x and y are swapped, and
+    a minus sign mirrors.
+    """
+    if not any(matrix):
+        return pixels
+    a, b, _, c, d, *_ = matrix
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = np.asarray(cv2.transpose(pixels), np.uint8), c, b
+    if a < 0 or d < 0:  # OpenCV's flip, because it is ten times as fast as NumPy's slices
+        pixels = np.asarray(cv2.flip(pixels, -1 if a < 0 and d < 0 else int(a < 0)), np.uint8)
+    return pixels

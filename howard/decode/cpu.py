@@ -1,0 +1,32 @@
+"""The CPU's reader: finds out what a path names and reads it ahead in one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from howard.decode import images
+from howard.decode.ahead import ReadAhead, Source
+from howard.decode.video import open_video_file
+from howard.errors import InputMissing
+
+
+def open_video_cpu(path: Path, read_ahead: int) -> ReadAhead:
+    """Open what `path` names and decode up to `read_ahead` frames in advance.
+
+    The first frame is decoded here, so that what cannot be used is refused at once: raises
+    InputMissing, InputError, or ConfigError if `read_ahead` is less than 1.
+    """
+    return ReadAhead(_source(Path(path)), read_ahead)
+
+
+def _source(path: Path) -> Source:
+    if path.is_dir():
+        return images.open_folder(path)
+    if path.exists():  # before patterns: a file's own name may hold a * or a %d
+        return images.open_image(path) if images.is_image(path) else open_video_file(path)
+    if images.is_pattern(path):
+        return images.open_pattern(path)
+    raise InputMissing(
+        f"{path} does not exist; give a video, an image, a folder of images, "
+        "or a pattern such as plate_%04d.png"
+    )

@@ -1,0 +1,119 @@
+"""Images as a video: a folder, a numbered or a glob pattern, or one image."""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.decode.ahead import Source
+from howard.errors import InputError, InputMissing
+from howard.frames import Frame, VideoInfo
+
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+FRAMES_PER_SECOND = 30  # for the times of images, which have none
+PRINTF_NUMBER = re.compile(r"%0?(\d*)d")
+
+
+def is_image(path: Path) -> bool:
+    """By its name: a common extension, and not hidden."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether the name stands for many files: `plate_%04d.png`, `plates/*.jpg`."""
+    return bool(PRINTF_NUMBER.search(path.name)) or glob.has_magic(str(path))
+
+
+def open_folder(folder: Path) -> Source:
+    """All images of a folder in natural order; raises InputError if there is none."""
+    files = _images(folder.iterdir())
+    if not files:
+        raise InputError(
+            f"{folder} holds no image ({' '.join(sorted(EXTENSIONS))}); "
+            "give a video, an image or a folder of images"
+        )
+    return _open(folder, files)
+
+
+def open_pattern(pattern: Path) -> Source:
+    """All images that match, in natural order; raises InputMissing if there is none."""
+    number = PRINTF_NUMBER.search(pattern.name)
+    if number and pattern.parent.is_dir():
+        before, after = pattern.name[: number.start()], pattern.name[number.end() :]
+        digits = f"[0-9]{{{number[1] or 1},}}"
+        name = re.compile(re.escape(before) + digits + re.escape(after))
+        files = _images(file for file in pattern.parent.iterdir() if name.fullmatch(file.name))
+    else:
+        files = _images(Path(file) for file in glob.glob(str(pattern), recursive=True))
+    if not files:
+        raise InputMissing(f"{pattern} matches no image; check the folder and the numbering")
+    return _open(pattern, files)
+
+
+def open_image(path: Path) -> Source:
+    """One image; raises InputError if it cannot be read."""
+    return _open(path, [path], still=True)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB, upright by its EXIF tag; alpha is dropped, 16 bits are scaled to 8.
+
+    Raises InputError if the file is damaged, or holds samples other than 8 or 16 bits.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+        # Decoded from memory because imread prints its own line about a file it cannot read.
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    except (OSError, cv2.error) as error:
+        raise InputError(f"{path} cannot be read ({error}); export or copy it again") from error
+    if bgr is None:
+        raise InputError(f"{path} is damaged or no image; export or copy it again")
+    if bgr.dtype == np.uint16:
+        bgr = cv2.convertScaleAbs(bgr, alpha=1 / 257)
+    if bgr.dtype != np.uint8:
+        raise InputError(f"{path} has {bgr.dtype} samples; save it with 8 or 16 bits")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _images(files: Iterable[Path]) -> list[Path]:
+    """The images among `files`, in natural order: frame2 before frame10."""
+
+    def key(file: Path) -> list[str | int]:
+        # Text and numbers take turns, so that like is compared with like.
+        parts = re.split("([0-9]+)", str(file))
+        return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+    return sorted((file for file in files if is_image(file) and file.is_file()), key=key)
+
+
+def _open(path: Path, files: list[Path], still: bool = False) -> Source:
+    # OpenCV writes lines of its own on stderr; what matters of them becomes an InputError.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    frames = _frames(files)
+    first = next(frames)
+    height, width = first.pixels.shape[:2]
+    return Source(VideoInfo(path, width, height, len(files), None, still), [], first, frames)
+
+
+def _frames(files: list[Path]) -> Generator[Frame]:
+    """The images as frames; raises InputError if one differs from the first in size."""
+    size = None
+    for index, file in enumerate(files):
+        clock = time.perf_counter()
+        pixels = read_image(file)
+        height, width = pixels.shape[:2]
+        size = size or (width, height)
+        if size != (width, height):
+            raise InputError(
+                f"{file} is {width}x{height}, but {files[0].name} is {size[0]}x{size[1]}; "
+                "all images of one video must have one size"
+            )
+        milliseconds = (time.perf_counter() - clock) * 1000
+        yield Frame(index, index / FRAMES_PER_SECOND, pixels, milliseconds)

@@ -1,0 +1,58 @@
+"""`python -m howard.engine info`: what one pastes into a bug report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from howard import __version__
+from howard.errors import WeightsError
+
+PACKAGES = (
+    "numpy opencv-contrib-python-headless av onnxruntime tyro rich "
+    "torch cupy-cuda13x nvidia-dali-cuda130 tensorrt"
+).split()
+
+
+def info() -> dict[str, str]:
+    """Names and values, in the order in which they are worth reading."""
+    cores = len(os.sched_getaffinity(0))
+    rows = {
+        "howard": __version__,
+        "device": "cpu",
+        "processor": processor(),
+        "threads": f"{cores} (cores that this process may use)",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "weights": weights(),
+    }
+    for package in PACKAGES:
+        try:
+            rows[package] = version(package)
+        except PackageNotFoundError:
+            rows[package] = "not installed"
+    return rows
+
+
+def processor() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = (line.split(":")[1].strip() for line in file if line.startswith("model name"))
+            return next(names, platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def weights() -> str:
+    """The default network's file, with its digest."""
+    import hashlib
+
+    from howard.matte import default_weights
+
+    try:
+        file = default_weights()
+    except WeightsError as error:
+        return str(error)
+    return f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"

@@ -1,0 +1,68 @@
+"""How far a run is: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from howard.engine.stages import Stages
+
+PLAIN_EVERY_SECONDS = 5.0
+
+
+class Progress:
+    """A context manager; `begin` is what `run` calls once the number of frames is known."""
+
+    def __init__(self) -> None:
+        self.done, self.resumed, self.total = 0, 0, None
+        self.started = self.said = time.monotonic()
+        self.bar = None
+
+    def begin(self, stages: Stages) -> None:
+        """Follow a run from here on."""
+        self.total, self.resumed = stages.info.frames, stages.journal.resumed
+        self.done = self.resumed
+        if self.resumed:
+            print(f"Going on after {self.resumed} finished frames", file=sys.stderr)
+        if sys.stderr.isatty():
+            self.bar = make_bar()
+            self.task = self.bar.add_task("frames", total=self.total, completed=self.done, rate="")
+            self.bar.start()
+        self.started = self.said = time.monotonic()
+        stages.journal.on_written = self.step
+
+    def step(self) -> None:
+        """One more frame stands."""
+        self.done += 1
+        now = time.monotonic()
+        rate = (self.done - self.resumed) / max(now - self.started, 1e-6)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} frames/s")
+        elif now - self.said >= PLAIN_EVERY_SECONDS:
+            self.said = now
+            print(f"{self.done}{self.of_total(rate)}, {rate:.2f} frames/s", file=sys.stderr, flush=True)
+
+    def of_total(self, rate: float) -> str:
+        """ " of N frames, S s left", as far as known."""
+        if not self.total:
+            return " frames"
+        return f" of {self.total} frames, {max(self.total - self.done, 0) / rate:.0f} s left"
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def make_bar():
+    """Frames done, frames per second, time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    return Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True))

@@ -1,0 +1,144 @@
+"""The stages of a run, built for its device. The only place that knows that there are two."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from howard.align import Aligner
+from howard.config import RunConfig
+from howard.decode import VideoReader, open_video
+from howard.engine.journal import Journal
+from howard.engine.timing import Stopwatch, peak_memory_mb
+from howard.errors import DeviceError
+from howard.frames import Frame, Matte, PendingRgba, Plate, VideoInfo
+from howard.matte import MattingNetwork, default_weights
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did; the whole of it is in OUT/report.json."""
+
+    frames: int
+    seconds: float
+    frames_per_second: float
+    peak_memory_mb: float
+    resumed: int
+    fallbacks: int
+    warnings: list[str]
+
+
+@dataclass
+class Stages:
+    """Decode, align, matte, pack, each timed; and the journal of what is finished."""
+
+    shot: VideoReader
+    clean_plate: VideoReader
+    aligner: Aligner
+    network: MattingNetwork
+    journal: Journal
+    batch: int
+    fallbacks: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.shot.info
+
+    def read(self) -> Iterator[list[Frame]]:
+        """Batches of the frames that are not finished yet."""
+        batch: list[Frame] = []
+        for frame in self.shot:
+            if not self.journal.is_done(frame.index):
+                batch.append(frame)
+            if len(batch) == self.batch:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def align(self, frames: Sequence[Frame]) -> list[Plate]:
+        plates = []
+        for frame in frames:
+            with Stopwatch() as watch:
+                plate = self.aligner(frame)
+            ms = {"decode": frame.decode_milliseconds, "align": watch.milliseconds}
+            self.journal.begin(frame.index, frame.pts_seconds, plate.alignment, **ms)
+            self.fallbacks += plate.alignment.fallback is not None
+            plates.append(plate)
+        return plates
+
+    def matte(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
+        with Stopwatch() as watch:
+            mattes = self.network(frames, plates)
+        for frame in frames:
+            self.journal.add_milliseconds(frame.index, matte=watch.milliseconds / len(frames))
+        self.aligner.observe(mattes[-1].alpha)
+        return mattes
+
+    def pack(self, frames: Sequence[Frame], mattes: Sequence[Matte]) -> list[PendingRgba]:
+        from howard.write.pack import PackedMatte
+
+        return [PackedMatte(f.index, m) for f, m in zip(frames, mattes, strict=True)]
+
+    def report(self) -> RunReport:
+        """Complete the report; call it when the writer has finished."""
+        seconds = time.monotonic() - self.started
+        frames, resumed = len(self.journal.offsets), self.journal.resumed
+        totals = {
+            "frames": frames,
+            "seconds": round(seconds, 3),
+            "frames_per_second": round((frames - resumed) / seconds, 3),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "resumed": resumed,
+        }
+        warnings = [*self.shot.warnings, *self.clean_plate.warnings]
+        self.journal.finish(warnings, totals)
+        return RunReport(**totals, fallbacks=self.fallbacks, warnings=warnings)
+
+    def __enter__(self) -> Stages:
+        self.journal.begin_writing()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.shot.close()
+        self.aligner.close()
+
+
+def build_stages(config: RunConfig) -> Stages:
+    """Open the inputs, load the network, and see what an earlier run left.
+
+    Touches nothing on disk: whatever is wrong with the inputs is found before that. Raises
+    ConfigError, InputError, WeightsError, OutputError or DeviceError.
+    """
+    config.validate()
+    if config.device == "gpu":
+        raise DeviceError("--device gpu: this version has no GPU engine yet: give --device cpu")
+    from howard.align.cpu import OpenCVAligner
+    from howard.matte.cpu import OnnxMattingNetwork
+
+    weights = config.weights or default_weights()
+    network = OnnxMattingNetwork(weights, config.threads or len(os.sched_getaffinity(0)))
+    shot = open_video(config.shot)
+    clean_plate = open_video(config.clean_plate)
+    identity = {
+        "shot": identify(config.shot),
+        "clean_plate": identify(config.clean_plate),
+        "weights": identify(weights),
+        "device": "cpu",
+    }
+    journal = Journal(config.out, identity, config.overwrite)
+    aligner = OpenCVAligner(shot.info, clean_plate, journal.last_alignment())
+    return Stages(shot, clean_plate, aligner, network, journal, config.batch)
+
+
+def identify(path: Path) -> dict[str, Any]:
+    """Enough to notice that a file was replaced, without reading it."""
+    if not path.exists():  # a pattern of images
+        return {"path": str(path.absolute())}
+    stat = path.stat()
+    return {"path": str(path.absolute()), "bytes": stat.st_size, "modified": stat.st_mtime_ns}

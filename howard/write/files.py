@@ -1,0 +1,70 @@
+"""The folder of pictures: every file in it is whole, whatever happens while it is written.
+
+A file is written under a temporary name in the same folder and renamed when it is complete, so a
+crash of the process leaves no half picture under a final name. A crash of the whole machine may:
+waiting for the disk after each file would cost more than encoding it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from howard.errors import OutputError
+
+AGAIN = "run the same command again, it goes on from there"
+REMEDIES = {
+    errno.ENOSPC: f"free some space and {AGAIN}",
+    errno.EDQUOT: f"free some space and {AGAIN}",
+    errno.EACCES: "allow yourself to write there, or choose another output folder",
+    errno.EPERM: "allow yourself to write there, or choose another output folder",
+    errno.EROFS: "choose an output folder on a disk that can be written",
+    errno.EEXIST: "a file stands where the folder should be; move it, or choose another folder",
+    errno.ENOTDIR: "a file stands where a folder should be; move it, or choose another folder",
+}
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """One line: the file or folder, the system's reason, the remedy; keeps the errno."""
+    remedy = REMEDIES.get(error.errno or 0, f"mend that and {AGAIN}")
+    return OutputError(error.errno, f"cannot write {path}: {error.strerror or error}: {remedy}")
+
+
+def prepare_folder(output: Path) -> None:
+    """Make the folder and its parents, prove it writable, clear what a crash left unfinished.
+
+    Raises OutputError, before any work is done in vain.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for stale in output.glob(partial_path(output / "*.png").name):
+            stale.unlink(missing_ok=True)
+        probe = partial_path(output / "probe.png")
+        probe.write_bytes(b"-")  # not empty: a full disk still takes a name
+        probe.unlink()
+    except OSError as error:
+        raise output_error(output, error) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, replacing one of the same name.
+
+    Raises OutputError.
+    """
+    partial = partial_path(path)
+    try:
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):  # it is gone already, or the first error says why it stays
+                partial.unlink()
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def partial_path(path: Path) -> Path:
+    """The name of a file while it is incomplete: in the same folder, so that renaming is atomic."""
+    return path.with_name(f".{path.name}.partial")

@@ -1,0 +1,76 @@
+"""PNG, 8-bit RGBA: fast to write, and plain enough for any decoder.
+
+A PNG library spends its time in zlib. Here one NumPy subtraction filters the rows, ISA-L deflates
+them, and the few bytes around that are assembled by hand. That is three to five times as fast as
+OpenCV, and the GIL is free meanwhile; `benchmarks/png.py` compares it with others.
+
+Source: Portable Network Graphics (PNG) Specification, W3C; numbers of clauses as in the second
+edition (ISO/IEC 15948:2004).
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_RGBA = 6
+PERCEPTUAL = b"\x00"
+FILTER_SUB = 1
+
+# ISA-L's level 1 is its first with Huffman codes fitted to the picture: a quarter smaller than
+# level 0 for a tenth more time. Levels 2 and 3 take longer and save next to nothing here.
+DEFLATE_LEVEL = 1
+
+
+def encode_rgba(rgba: NDArray[np.uint8]) -> bytes:
+    """The bytes of a PNG file; alpha is straight, as the format has it (clause 6.2).
+
+    rgba: (H, W, 4) uint8, 1x1 or larger, sRGB; copied first where it is not contiguous.
+
+    Raises ValueError for another shape or dtype.
+    """
+    if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.size == 0:
+        raise ValueError(f"a picture is (H, W, 4) uint8, not {rgba.shape} {rgba.dtype}")
+    height, width, _ = rgba.shape
+    return file_around(height, width, isal_zlib.compress(filter_rows(rgba), DEFLATE_LEVEL))
+
+
+def filter_rows(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, 1 + 4 W): each row behind the number of its filter, always Sub (clause 9.2).
+
+    Sub, the difference from the pixel on the left, is a single pass over memory. On a camera's
+    noise Up compresses no better, Average saves 2 % and takes longer than all the rest, and the
+    best of the five for each row saves 5 %.
+    """
+    height, width, _ = rgba.shape
+    rows = np.ascontiguousarray(rgba).reshape(height, 4 * width)
+    filtered = np.empty((height, 1 + 4 * width), np.uint8)
+    filtered[:, 0] = FILTER_SUB
+    filtered[:, 1:5] = rows[:, :4]
+    # Unsigned bytes wrap around: the difference modulo 256 that the standard asks for.
+    np.subtract(rows[:, 4:], rows[:, :-4], out=filtered[:, 5:])
+    return filtered
+
+
+def file_around(height: int, width: int, pixels: bytes) -> bytes:
+    """The whole file, from the deflated rows."""
+    header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_RGBA, 0, 0, 0)
+    return b"".join(
+        (
+            SIGNATURE,
+            *chunk(b"IHDR", header),
+            *chunk(b"sRGB", PERCEPTUAL),
+            *chunk(b"IDAT", pixels),
+            *chunk(b"IEND", b""),
+        )
+    )
+
+
+def chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Length, type, data and CRC of one chunk (clause 5.3), still apart to spare a copy."""
+    crc = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return struct.pack(">I", len(data)), kind, data, struct.pack(">I", crc)

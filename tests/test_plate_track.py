@@ -1,0 +1,79 @@
+"""Which clean-plate frames are tried."""
+
+import numpy as np
+
+from howard.align.plate_track import NEAR, WIDE_COUNT, PlateTrack
+
+EYE = np.eye(3)
+
+
+def test_the_clocks_are_mapped_in_proportion_of_the_lengths():
+    track = PlateTrack(shot_frames=101, plate_frames=51)
+    assert [track.predict(i) for i in (0, 50, 100)] == [0, 25, 50]
+
+
+def test_unknown_lengths_mean_equal_clocks():
+    assert PlateTrack(None, 300).predict(42) == 42
+
+
+def test_a_still_plate_is_always_its_one_frame():
+    track = PlateTrack(100, 1)
+    assert track.candidates(70, False, 0, 0) == [0]
+    assert track.candidates(70, True, 0, 0) == [0]
+
+
+def test_the_track_follows_the_last_good_match():
+    track = PlateTrack(100, 100)
+    track.accept(10, 40, EYE, 5.0)
+    assert track.predict(11) == 41
+
+
+def test_the_pace_is_learnt():
+    track = PlateTrack(100, 100)
+    for i in range(60):
+        track.accept(i, 2 * i, EYE, 5.0)
+    assert 1.95 < track.pace < 2.05
+    assert track.predict(60) == 120
+
+
+def test_a_relocation_says_nothing_about_the_pace():
+    track = PlateTrack(100, 100)
+    track.accept(0, 0, EYE, 5.0)
+    track.accept(1, 60, EYE, 5.0)
+    assert track.pace == 1.0
+    assert track.predict(2) == 61
+
+
+def test_candidates_stay_in_the_window_and_come_once():
+    track = PlateTrack(100, 100)
+    track.accept(10, 99, EYE, 5.0)
+    near = track.candidates(11, False, 20, 99)
+    assert near[0] == 99
+    assert len(near) == len(set(near)) <= len(NEAR)
+    assert all(20 <= i <= 99 for i in near)
+
+
+def test_wide_candidates_span_the_window():
+    wide = PlateTrack(100, 500).candidates(0, True, 100, 299)
+    assert len(wide) == WIDE_COUNT
+    assert min(wide) < 110
+    assert max(wide) > 289
+
+
+def test_a_window_smaller_than_the_wide_set_is_tried_whole():
+    assert PlateTrack(100, 500).candidates(0, True, 7, 9) == [7, 8, 9]
+
+
+def test_the_track_is_lost_only_when_the_residual_jumps():
+    track = PlateTrack(100, 100)
+    assert not track.is_lost(200.0)
+    track.accept(0, 0, EYE, 5.0)
+    assert not track.is_lost(6.0)
+    assert track.is_lost(20.0)
+
+
+def test_a_new_track_looks_around():
+    track = PlateTrack(100, 100)
+    assert track.is_due_for_a_look_around(5)
+    track.accept(5, 5, EYE, 5.0)
+    assert not track.is_due_for_a_look_around(7)
