@@ -10,6 +10,8 @@ SCALE_LEVELS = 8.0
 sensor noise, well below the contrast of a person against the background."""
 ROUNDS = 8
 FEWEST_PIXELS = 50
+DARK_LEVEL = 20
+"""Below it noise and bias rule the ratio of two levels."""
 GAIN_LIMITS = (0.4, 2.5)
 SHRINKAGE = 25.0
 """Prior weight, in squared levels, that holds the gain near the ratio of medians where the
@@ -36,7 +38,7 @@ def gain_and_bias(
 
 def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Gain and bias of one channel."""
-    prior = float(np.clip(np.median(y) / max(np.median(x), 1.0), *GAIN_LIMITS))
+    prior = commonest_ratio(x, y)
     gain, bias = prior, 0.0
     scale = 4 * SCALE_LEVELS
     for _ in range(ROUNDS):
@@ -51,6 +53,17 @@ def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
         bias = float(mean_y - gain * mean_x)
         scale = max(SCALE_LEVELS, scale / 2)
     return gain, bias
+
+
+def commonest_ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Where most of y / x lies: a start that a person in half of the picture does not move."""
+    bright = x > DARK_LEVEL
+    if bright.sum() < FEWEST_PIXELS:
+        return float(np.clip(np.median(y) / max(np.median(x), 1.0), *GAIN_LIMITS))
+    edges = np.geomspace(*GAIN_LIMITS, 61)
+    counts = np.histogram(y[bright] / x[bright], edges)[0]
+    at = int(np.convolve(counts, [1, 2, 1], "same").argmax())
+    return float(np.sqrt(edges[at] * edges[at + 1]))
 
 
 def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:

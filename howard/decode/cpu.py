@@ -7,7 +7,7 @@ from pathlib import Path
 from howard.decode import images
 from howard.decode.ahead import ReadAhead, Source
 from howard.decode.video import open_video_file
-from howard.errors import InputMissing
+from howard.errors import HowardError, InputError, InputMissing
 
 
 def open_video_cpu(path: Path, read_ahead: int) -> ReadAhead:
@@ -16,7 +16,12 @@ def open_video_cpu(path: Path, read_ahead: int) -> ReadAhead:
     The first frame is decoded here, so that what cannot be used is refused at once: raises
     InputMissing, InputError, or ConfigError if `read_ahead` is less than 1.
     """
-    return ReadAhead(_source(Path(path)), read_ahead)
+    try:
+        return ReadAhead(_source(path), read_ahead)
+    except HowardError:  # first, because InputMissing is an OSError as well
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its rights") from error
 
 
 def _source(path: Path) -> Source:

@@ -138,8 +138,11 @@ def _picture_stream(path: Path, container: InputContainer) -> VideoStream:
     """The first video stream; neither cover art nor text drawn as a terminal counts."""
     for stream in container.streams.video:
         is_cover = Disposition.attached_pic in stream.disposition
-        if not is_cover and container.format.name != "tty":
-            return stream
+        if is_cover or container.format.name == "tty":
+            continue
+        if stream.codec_context is None:
+            raise InputError(f"{path} has a codec that FFmpeg cannot decode; convert it to H.264")
+        return stream
     if not container.streams:  # a header alone, or an index cut in two
         raise InputError(f"{path} cannot be read: {_why(path)}")
     raise InputError(f"{path} holds no video; give the file that has the picture")

@@ -21,9 +21,9 @@ in the order in which files are done, not that of their indices."""
 class FrameWriter(Protocol):
     """Writes each picture whole or not at all, in any order.
 
-    A context manager: leaving it normally waits for all that was submitted and raises a worker's
-    error that no `submit` has raised; leaving it by an exception, Ctrl-C too, drops what has not
-    begun. Either way no thread and no unfinished file is left behind.
+    A context manager: leaving it normally waits for all that was submitted and raises the first
+    error of a worker, if there was one; leaving it by an exception, Ctrl-C too, drops what has
+    not begun. Either way no thread and no unfinished file is left behind.
 
     The error is OutputError where a file could not be written; one from `rgba.result` or from
     `written` is raised as it is.
