@@ -1,0 +1,235 @@
+"""The aligner on the sample, against its exact truth, and where there is nothing to align."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from howard.align.cpu import OpenCVAligner, coverage_of
+from howard.align.geometry import corners, project, scaling
+from howard.frames import Frame, VideoInfo
+from sample.truth import load_truth
+
+SIZE = (480, 270)
+"""Of the drawn scenes; the sample's own size is 1280 x 720."""
+
+
+class Pictures:
+    """A VideoReader over a list of pictures."""
+
+    def __init__(self, pictures, still=False):
+        height, width = pictures[0].shape[:2]
+        self.pictures, self.warnings, self.closed = pictures, [], False
+        self.info = VideoInfo(Path("pictures"), width, height, len(pictures), 30.0, still)
+
+    def __iter__(self):
+        return (Frame(i, i / 30, p) for i, p in enumerate(self.pictures))
+
+    def close(self):
+        self.closed = True
+
+
+def place(seed=0, size=SIZE, margin=60):
+    """Smooth noise in two octaves: texture to find, and detail to find it by."""
+    rng = np.random.default_rng(seed)
+    large = (size[0] + 2 * margin, size[1] + 2 * margin)
+    total = np.zeros((large[1], large[0], 3))
+    for cells, weight in ((30, 0.6), (110, 0.4)):
+        octave = rng.uniform(0, 255, (cells, cells * 3 // 2, 3))
+        total += weight * cv2.resize(octave, large, interpolation=cv2.INTER_CUBIC)
+    return np.uint8(np.clip(total, 0, 255))
+
+
+def view(scene, x, y, size=SIZE, margin=60):
+    return np.ascontiguousarray(scene[margin + y :, margin + x :][: size[1], : size[0]])
+
+
+def aligner(plates, shot_frames=10, size=SIZE, **options):
+    info = VideoInfo(Path("shot"), *size, shot_frames, 30.0)
+    return OpenCVAligner(info, Pictures(plates, **options))
+
+
+def homography(plate):
+    return np.array(plate.alignment.homography_frame_from_plate).reshape(3, 3)
+
+
+def with_person(picture, share):
+    """A textured person-like block in the middle that covers this share of the picture."""
+    out = picture.copy()
+    height, width = out.shape[:2]
+    h, w = int(height * 0.9), int(width * share / 0.9)
+    texture = cv2.resize(place(99), (w, h))
+    out[height - h :, (width - w) // 2 :][:, :w] = texture
+    return out
+
+
+def test_a_shifted_plate_is_found_to_a_tenth_of_a_pixel():
+    scene = place()
+    plate = aligner([view(scene, 9, -5)])(Frame(0, 0.0, view(scene, 0, 0)))
+    assert plate.alignment.fallback is None
+    error = project(homography(plate), corners(*SIZE)) - (corners(*SIZE) + (9, -5))
+    assert np.abs(error).max() < 0.1
+
+
+def test_the_plate_is_warped_onto_the_frame_and_covers_what_it_shows():
+    scene = place()
+    frame = view(scene, 0, 0)
+    plate = aligner([view(scene, 20, 0)])(Frame(0, 0.0, frame))
+    assert plate.pixels.shape == frame.shape
+    assert plate.coverage.shape == frame.shape[:2]
+    assert plate.coverage[:, :18].max() == 0
+    assert plate.coverage[2:-2, 22:].min() == 1
+    assert plate.pixels[plate.coverage == 0].max() == 0
+    difference = cv2.absdiff(plate.pixels, frame)[plate.coverage == 1]
+    assert difference.mean() < 1.0
+    assert plate.alignment.coverage == pytest.approx(1 - 20 / SIZE[0], abs=0.005)
+
+
+def test_the_person_is_not_explained_away():
+    scene = place()
+    frame = with_person(view(scene, 6, 3), 0.3)
+    plate = aligner([view(scene, 0, 0)])(Frame(0, 0.0, frame))
+    error = project(homography(plate), corners(*SIZE)) - (corners(*SIZE) - (6, 3))
+    assert np.abs(error).max() < 0.3
+    middle = np.s_[150:250, 220:260]
+    assert cv2.absdiff(plate.pixels, frame)[middle].mean() > 30
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_light_is_matched_beside_a_person_of_any_size(share):
+    scene = place()
+    frame = with_person(view(scene, 4, 0), share)
+    dark = np.uint8(view(scene, 0, 0) * 0.7)
+    plate = aligner([dark])(Frame(0, 0.0, frame))
+    beside = np.s_[:, 4 : int(SIZE[0] * 0.15)]
+    assert cv2.absdiff(plate.pixels, frame)[beside].mean() < 4
+
+
+def test_the_candidate_that_fits_best_wins():
+    scene = place()
+    plates = [view(scene, x, 0) for x in (50, 40, 30, 20, 10, 0, -10)]
+    plate = aligner(plates, shot_frames=7)(Frame(0, 0.0, view(scene, 1, 0)))
+    assert plate.alignment.plate_index == 5
+
+
+def test_the_track_follows_a_plate_of_another_speed():
+    scene = place()
+    plates = [view(scene, 2 * i - 40, 0) for i in range(40)]
+    align = aligner(plates, shot_frames=20)
+    found = [align(Frame(i, i / 30, view(scene, 4 * i - 40, 0))).alignment for i in range(20)]
+    assert all(a.fallback is None for a in found)
+    assert [a.plate_index for a in found] == pytest.approx([2 * i for i in range(20)], abs=1)
+
+
+def test_the_residual_tells_a_good_plate_from_a_bad_one():
+    scene = place()
+    rng = np.random.default_rng(1)
+    good = view(scene, 0, 0)
+    noisy = np.uint8(np.clip(good + rng.normal(0, 40, good.shape), 0, 255))
+    frame = Frame(0, 0.0, view(scene, 1, 1))
+    residual = aligner([good])(frame).alignment.residual
+    assert residual < 3
+    assert aligner([noisy])(frame).alignment.residual > 2 * residual
+
+
+def test_black_frames_take_the_last_good_homography_and_the_track_recovers():
+    scene = place()
+    align = aligner([view(scene, 0, 0)], still=True)
+    good = align(Frame(0, 0.0, view(scene, 7, 0))).alignment
+    black = align(Frame(1, 0.0, np.zeros_like(view(scene, 0, 0)))).alignment
+    again = align(Frame(2, 0.0, view(scene, 8, 0))).alignment
+    assert (good.fallback, black.fallback, again.fallback) == (None, "last_homography", None)
+    assert black.homography_frame_from_plate == good.homography_frame_from_plate
+    assert black.matches == black.inliers == 0
+
+
+@pytest.mark.parametrize("level", [0, 127, 255])
+def test_without_any_texture_the_identity_is_taken(level):
+    flat = np.full((270, 480, 3), level, np.uint8)
+    plate = aligner([flat])(Frame(0, 0.0, flat))
+    assert plate.alignment.fallback == "identity"
+    assert homography(plate) == pytest.approx(np.eye(3))
+    assert plate.coverage.min() == 1
+
+
+def test_a_plate_of_another_place_is_not_forced():
+    plate = aligner([view(place(5), 0, 0)])(Frame(0, 0.0, view(place(6), 0, 0)))
+    assert plate.alignment.fallback == "identity"
+
+
+def test_a_mirrored_plate_is_not_forced():
+    scene = place()
+    mirrored = np.ascontiguousarray(view(scene, 0, 0)[:, ::-1])
+    assert aligner([mirrored])(Frame(0, 0.0, view(scene, 0, 0))).alignment.fallback == "identity"
+
+
+def test_a_plate_of_another_size_is_scaled():
+    scene = place()
+    frame = view(scene, 0, 0)
+    double = cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    plate = aligner([double])(Frame(0, 0.0, frame))
+    assert plate.pixels.shape == frame.shape
+    # The plate's pixels are half as large: (x + 0.5) / 2 - 0.5.
+    expected = project(scaling(0.5, 0.5), corners(960, 540))
+    assert project(homography(plate), corners(960, 540)) == pytest.approx(expected, abs=0.15)
+
+
+def test_keypoints_on_the_person_are_left_out_once_the_matte_is_known():
+    scene = place()
+    align = aligner([view(scene, 0, 0)])
+    frame = with_person(view(scene, 5, 0), 0.4)
+    before = align(Frame(0, 0.0, frame)).alignment
+    alpha = np.float32(cv2.absdiff(frame, view(scene, 5, 0)).max(-1) > 0)
+    align.observe(alpha)
+    after = align(Frame(1, 0.0, frame)).alignment
+    assert after.keypoints < 0.8 * before.keypoints
+    assert after.inliers == pytest.approx(before.inliers, rel=0.15)
+    assert after.residual < 0.3 * before.residual
+
+
+def test_a_resumed_track_goes_on_where_the_last_one_was():
+    scene = place()
+    plates = [view(scene, i - 40, 0) for i in range(80)]
+    first = aligner(plates, shot_frames=80)
+    last = first(Frame(30, 1.0, view(scene, -5, 0))).alignment
+    info = VideoInfo(Path("shot"), *SIZE, 80, 30.0)
+    resumed = OpenCVAligner(info, Pictures(plates), (30, last))
+    assert resumed.track.predict(31) == last.plate_index + 1
+
+
+def test_close_closes_the_clean_plate():
+    reader = Pictures([view(place(), 0, 0)])
+    align = OpenCVAligner(VideoInfo(Path("shot"), *SIZE, 1, 30.0), reader)
+    align.close()
+    assert reader.closed
+
+
+def test_coverage_is_exact_for_whole_pixel_shifts():
+    shift = np.array([[1, 0, 3], [0, 1, -2], [0, 0, 1]], float)
+    expected = np.zeros((20, 30), np.uint8)
+    expected[:18, 3:] = 1
+    assert (coverage_of(shift, (30, 20), (30, 20)) == expected).all()
+
+
+def test_the_sample_is_aligned_within_a_pixel():
+    from howard.decode import open_video
+    from sample.truth import CLEAN_PLATE, SHOT
+
+    truth = load_truth()
+    shot, clean_plate = open_video(SHOT), open_video(CLEAN_PLATE)
+    align = OpenCVAligner(shot.info, clean_plate)
+    size, errors = (truth.width, truth.height), []
+    for frame in shot:
+        if frame.index > 8:
+            break
+        plate = align(frame)
+        align.observe(truth.alpha(frame.index))
+        assert plate.alignment.fallback is None
+        true = truth.homography_frame_from_plate(frame.index, plate.alignment.plate_index)
+        at = project(np.linalg.inv(true), corners(*size))
+        errors.append(np.linalg.norm(project(homography(plate), at) - corners(*size), axis=1))
+    shot.close()
+    align.close()
+    assert np.median(errors) < 0.3
+    assert np.max(errors) < 1.0

@@ -1,0 +1,719 @@
+"""What every reader of howard.decode promises, whatever the path names."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import av
+import media
+import numpy as np
+import pytest
+
+from howard.decode import open_video
+from howard.errors import ConfigError, InputError, InputMissing
+
+COLOUR_TOLERANCE = 3
+"""Levels of 255: rounding to 8-bit YUV costs up to 2, conversion back to RGB 1."""
+
+PATCHES = [(200, 40, 60), (30, 180, 90), (60, 80, 220), (250, 240, 20), (128, 128, 128)]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Every test must leave as many threads as it found, its own mistakes included."""
+    before = threading.active_count()
+    yield
+    deadline = time.monotonic() + 2
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before, threading.enumerate()
+
+
+def numbers(path: Path) -> list[int]:
+    """The barcodes of all frames."""
+    with closing(open_video(path)) as reader:
+        return [media.read_number(frame.pixels) for frame in reader]
+
+
+def read(path: Path) -> tuple[list, list[str]]:
+    """All frames, and the warnings after the last."""
+    with closing(open_video(path)) as reader:
+        return list(reader), reader.warnings
+
+
+def cut(path: Path, share: float) -> Path:
+    """Keep the first `share` of the file's bytes."""
+    data = path.read_bytes()
+    path.write_bytes(data[: round(len(data) * share)])
+    return path
+
+
+def noisy_frames(count: int) -> Iterator[np.ndarray]:
+    """Numbered frames with noise, so that their packets are all of a fair size."""
+    noise = np.random.default_rng(0)
+    for number in range(count):
+        grain = noise.integers(0, 60, (96, 160, 3), dtype=np.uint8)
+        yield media.numbered(number) // 255 * 195 + grain
+
+
+def quadrants(width: int = 160, height: int = 96) -> np.ndarray:
+    """Red and green above, blue and white below."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    top, left = height // 2, width // 2
+    pixels[:top, :left], pixels[:top, left:] = (255, 0, 0), (0, 255, 0)
+    pixels[top:, :left], pixels[top:, left:] = (0, 0, 255), (255, 255, 255)
+    return pixels
+
+
+def corners(pixels: np.ndarray) -> str:
+    """The colours of the four quadrants, row by row, as letters."""
+    height, width = pixels.shape[:2]
+    names = {(1, 0, 0): "R", (0, 1, 0): "G", (0, 0, 1): "B", (1, 1, 1): "W"}
+    points = [(y, x) for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)]
+    return "".join(names[tuple((pixels[point] > 127).astype(int).tolist())] for point in points)
+
+
+# Order, identity and times
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("shot.mp4", "libx264", "yuv420p"),
+        ("shot.mkv", "ffv1", "yuv444p"),
+        ("shot.webm", "libvpx-vp9", "yuv420p"),
+        ("shot.avi", "mjpeg", "yuvj420p"),
+        ("shot.mov", "prores_ks", "yuv422p10le"),
+        ("shot.ts", "mpeg2video", "yuv420p"),
+    ],
+)
+def test_every_frame_comes_once_and_in_order(tmp_path, name, codec, pix_fmt):
+    path = media.write_video(tmp_path / name, media.numbered_frames(25), 25, codec, pix_fmt)
+    frames, warnings = read(path)
+    assert [media.read_number(frame.pixels) for frame in frames] == list(range(25))
+    assert [frame.index for frame in frames] == list(range(25))
+    assert warnings == []
+
+
+def test_b_frames_come_in_the_order_of_presentation(tmp_path):
+    path = media.write_video(tmp_path / "b.mp4", media.numbered_frames(40), bf=3, g=20)
+    assert numbers(path) == list(range(40))
+
+
+def test_info_is_known_before_the_frames_are_read(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(12, 160, 96), rate=24)
+    with closing(open_video(path)) as reader:
+        info = reader.info
+    assert (info.path, info.width, info.height) == (path, 160, 96)
+    assert (info.frames, info.frames_per_second, info.still) == (12, 24.0, False)
+
+
+def test_frame_count_is_estimated_where_the_container_only_states_a_duration(tmp_path):
+    path = media.write_video(tmp_path / "shot.mkv", media.numbered_frames(31), rate=25)
+    with closing(open_video(path)) as reader:
+        assert reader.info.frames == 31
+
+
+def test_pixels_are_contiguous_rgb_bytes_of_their_own(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(6, 162, 98))
+    frames, _ = read(path)
+    for frame in frames:
+        assert frame.pixels.shape == (98, 162, 3)
+        assert frame.pixels.dtype == np.uint8
+        assert frame.pixels.flags.c_contiguous
+        assert frame.decode_milliseconds > 0
+    frames[0].pixels[:] = 7
+    assert media.read_number(frames[1].pixels) == 1
+
+
+def test_variable_frame_rate_keeps_its_times(tmp_path):
+    pts = [0, 20, 45, 200, 210, 500]
+    path = media.write_video(tmp_path / "vfr.mp4", media.numbered_frames(6), pts=pts)
+    frames, warnings = read(path)
+    assert [frame.pts_seconds for frame in frames] == pytest.approx([t / 600 for t in pts])
+    assert warnings == []
+
+
+def test_missing_times_follow_from_the_rate(tmp_path):
+    path = media.write_video(tmp_path / "raw.h264", media.numbered_frames(8), rate=25, bf=0)
+    frames, _ = read(path)
+    steps = np.diff([frame.pts_seconds for frame in frames])
+    assert steps == pytest.approx([1 / 25] * 7)
+
+
+def test_frames_hidden_by_an_edit_list_are_neither_shown_nor_missed(tmp_path):
+    pts = [(number - 10) * 20 for number in range(30)]
+    path = media.write_video(tmp_path / "trimmed.mp4", media.numbered_frames(30), pts=pts, g=5)
+    with closing(open_video(path)) as reader:
+        assert [media.read_number(frame.pixels) for frame in reader] == list(range(10, 30))
+        assert reader.info.frames == 20
+        assert reader.warnings == []
+
+
+# Geometry
+
+
+@pytest.mark.parametrize("size", [(321, 241), (161, 97), (34, 33)])
+def test_odd_sizes(tmp_path, size):
+    width, height = size
+    path = media.write_video(
+        tmp_path / "odd.mkv", media.numbered_frames(5, width, height), pix_fmt="yuv444p", crf=10
+    )
+    frames, _ = read(path)
+    assert frames[0].pixels.shape == (height, width, 3)
+    assert [media.read_number(frame.pixels) for frame in frames] == list(range(5))
+
+
+def test_odd_sizes_with_shared_chroma(tmp_path):
+    frame = media.flat_yuv((200, 40, 60), "bt601", False, 65, 49)
+    path = media.write_video(tmp_path / "odd.mkv", [frame], codec="ffv1")
+    frames, _ = read(path)
+    assert frames[0].pixels.shape == (49, 65, 3)
+    assert np.abs(frames[0].pixels.astype(int) - (200, 40, 60)).max() <= COLOUR_TOLERANCE
+
+
+ONE = 65536
+DISPLAY_MATRICES = {  # a, b, c, d of the matrix, and how RG/BW looks through it
+    "as stored": ((ONE, 0, 0, ONE), "RGBW"),
+    "clockwise, a phone held upright": ((0, ONE, -ONE, 0), "BRWG"),
+    "upside down": ((-ONE, 0, 0, -ONE), "WBGR"),
+    "counter-clockwise": ((0, -ONE, ONE, 0), "GWRB"),
+    "mirrored": ((-ONE, 0, 0, ONE), "GRWB"),
+    "mirrored upside down": ((ONE, 0, 0, -ONE), "BWRG"),
+    "transposed": ((0, ONE, ONE, 0), "RBGW"),
+}
+
+
+@pytest.mark.parametrize("case", DISPLAY_MATRICES)
+def test_the_display_matrix_turns_the_frame(tmp_path, case):
+    (a, b, c, d), expected = DISPLAY_MATRICES[case]
+    path = media.write_video(
+        tmp_path / "phone.mp4", [quadrants()] * 2, display_matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    )
+    with closing(open_video(path)) as reader:
+        frame = next(iter(reader))
+    assert corners(frame.pixels) == expected
+    assert (reader.info.height, reader.info.width, 3) == frame.pixels.shape
+    assert frame.pixels.shape[:2] == ((160, 96) if a == 0 else (96, 160))
+    assert frame.pixels.flags.c_contiguous
+
+
+def test_quarter_turn_agrees_with_ffmpegs_own_name_for_it(tmp_path):
+    matrix = (0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30)
+    path = media.write_video(tmp_path / "phone.mp4", [quadrants()], display_matrix=matrix)
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+    turns = round(picture.rotation / 90)  # counter-clockwise, as np.rot90 counts
+    stored = picture.to_ndarray(format="rgb24")
+    assert corners(read(path)[0][0].pixels) == corners(np.rot90(stored, turns))
+
+
+def test_a_change_of_size_is_scaled_to_the_first_and_told_once(tmp_path):
+    small = media.write_video(tmp_path / "1.ts", media.numbered_frames(10, 160, 96))
+    large = media.write_video(
+        tmp_path / "2.ts", (media.numbered(n, 320, 192) for n in range(10, 20))
+    )
+    path = tmp_path / "both.ts"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    frames, warnings = read(path)
+    assert {frame.pixels.shape for frame in frames} == {(96, 160, 3)}
+    assert [media.read_number(frame.pixels) for frame in frames][-5:] == [15, 16, 17, 18, 19]
+    assert [line for line in warnings if "160x96 to 320x192" in line] == warnings[:1]
+
+
+# Colour
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("matrix", ["bt601", "bt709", "bt2020"])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_the_stated_matrix_and_range_are_used(tmp_path, matrix, full_range, bits):
+    patches = [media.flat_yuv(rgb, matrix, full_range, 64, 48, bits) for rgb in PATCHES]
+    pix_fmt = patches[0].format.name
+    path = media.write_video(
+        tmp_path / "tagged.mkv",
+        patches,
+        codec="ffv1",
+        pix_fmt=pix_fmt,
+        matrix=matrix,
+        full_range=full_range,
+    )
+    frames, _ = read(path)
+    for frame, rgb in zip(frames, PATCHES, strict=True):
+        assert np.abs(frame.pixels.astype(int) - rgb).max() <= COLOUR_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "matrix"),
+    [(640, 480, "bt601"), (1280, 544, "bt709"), (720, 1280, "bt709"), (720, 576, "bt601")],
+)
+def test_untagged_video_is_709_when_hd_and_601_when_not(tmp_path, width, height, matrix):
+    patches = [media.flat_yuv(rgb, matrix, False, width, height) for rgb in PATCHES[:2]]
+    path = media.write_video(tmp_path / "untagged.mkv", patches, codec="ffv1")
+    frames, _ = read(path)
+    for frame, rgb in zip(frames, PATCHES, strict=False):
+        assert np.abs(frame.pixels.astype(int) - rgb).max() <= COLOUR_TOLERANCE
+
+
+def test_jpeg_formats_are_full_range(tmp_path):
+    patches = [media.flat_yuv(rgb, "bt601", True, 64, 48) for rgb in PATCHES]
+    for patch in patches:
+        patch.color_range = 2
+    path = media.write_video(
+        tmp_path / "full.avi", patches, codec="mjpeg", pix_fmt="yuvj420p", qmin=1, q=1
+    )
+    frames, _ = read(path)
+    for frame, rgb in zip(frames, PATCHES, strict=True):
+        assert np.abs(frame.pixels.astype(int) - rgb).max() <= COLOUR_TOLERANCE + 1
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray16le", "bgr0", "gbrp10le"])
+def test_video_without_a_matrix_keeps_its_levels(tmp_path, pix_fmt):
+    ramp = np.repeat(np.tile(np.arange(256, dtype=np.uint8), (48, 1))[..., None], 3, axis=2)
+    path = media.write_video(tmp_path / "ramp.mkv", [ramp], codec="ffv1", pix_fmt=pix_fmt)
+    frames, _ = read(path)
+    assert np.abs(frames[0].pixels.astype(int) - ramp).max() <= 1
+
+
+def test_hdr_is_told(tmp_path):
+    path = tmp_path / "hdr.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=30, options={"x265-params": "log-level=0"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p10le"
+        stream.codec_context.color_trc = 18
+        for pixels in media.numbered_frames(3):
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(picture.reformat(format="yuv420p10le")))
+        container.mux(stream.encode(None))
+    frames, warnings = read(path)
+    assert [media.read_number(frame.pixels) for frame in frames] == [0, 1, 2]
+    assert warnings == ["hdr.mkv is HDR (HLG): its colours are not tone-mapped"]
+
+
+# Images
+
+
+def write_numbered_images(folder: Path, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        media.write_image(folder / name, media.numbered(number))
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path):
+    names = ["frame1.png", "frame2.png", "frame10.png", "frame11.jpg"]
+    write_numbered_images(tmp_path, names)
+    (tmp_path / ".frame3.png").write_text("hidden")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "frame5.png").mkdir()
+    assert numbers(tmp_path) == [0, 1, 2, 3]
+    with closing(open_video(tmp_path)) as reader:
+        assert (reader.info.frames, reader.info.frames_per_second) == (4, None)
+        assert reader.info.still is False
+        assert [frame.pts_seconds for frame in reader] == [0, 1 / 30, 2 / 30, 3 / 30]
+
+
+def test_a_numbered_pattern_takes_its_own_files_only(tmp_path):
+    names = ["plate_0008.png", "plate_0009.png", "plate_0010.png", "plate_12345.png"]
+    write_numbered_images(tmp_path, names)
+    write_numbered_images(tmp_path, ["plate_1.png", "plate_0001.jpg", "xplate_0001.png"])
+    assert numbers(tmp_path / "plate_%04d.png") == [0, 1, 2, 3]
+
+
+def test_a_glob_pattern(tmp_path):
+    write_numbered_images(tmp_path / "plates", ["a1.jpg", "a2.jpg", "a10.jpg"])
+    write_numbered_images(tmp_path / "plates", ["a1.png"])
+    assert numbers(tmp_path / "plates" / "*.jpg") == [0, 1, 2]
+
+
+def test_a_file_named_like_a_pattern_is_that_file(tmp_path):
+    media.write_image(tmp_path / "plate_%04d.png", media.numbered(5))
+    media.write_video(tmp_path / "shot[1].mp4", media.numbered_frames(3))
+    assert numbers(tmp_path / "plate_%04d.png") == [5]
+    assert numbers(tmp_path / "shot[1].mp4") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "PNG"])
+def test_one_image_is_a_still(tmp_path, extension):
+    path = media.write_image(tmp_path / f"plate.{extension}", quadrants())
+    with closing(open_video(path)) as reader:
+        frames = list(reader)
+    assert reader.info.still is True
+    assert (reader.info.width, reader.info.height, reader.info.frames) == (160, 96, 1)
+    assert [corners(frame.pixels) for frame in frames] == ["RGBW"]
+
+
+def test_alpha_is_dropped_not_composited(tmp_path):
+    rgba = np.full((20, 30, 4), (200, 100, 50, 0), np.uint8)
+    frames, _ = read(media.write_image(tmp_path / "a.png", rgba))
+    assert (frames[0].pixels == (200, 100, 50)).all()
+
+
+def test_sixteen_bits_are_scaled_and_grey_becomes_rgb(tmp_path):
+    deep = np.full((20, 30, 3), (65535, 257 * 100, 257 * 7 + 120), np.uint16)
+    frames, _ = read(media.write_image(tmp_path / "deep.png", deep))
+    assert (frames[0].pixels == (255, 100, 7)).all()
+    frames, _ = read(media.write_image(tmp_path / "grey.png", np.full((20, 30), 37, np.uint8)))
+    assert (frames[0].pixels == 37).all()
+    assert frames[0].pixels.shape == (20, 30, 3)
+
+
+EXIF_LOOKS = {
+    1: "RGBW",
+    2: "GRWB",
+    3: "WBGR",
+    4: "BWRG",
+    5: "RBGW",
+    6: "BRWG",
+    7: "WGBR",
+    8: "GWRB",
+}
+
+
+@pytest.mark.parametrize("orientation", EXIF_LOOKS)
+def test_exif_orientation_is_honoured(tmp_path, orientation):
+    path = media.write_image(tmp_path / "photo.jpg", quadrants())
+    entry = struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    frames, _ = read(path)
+    assert corners(frames[0].pixels) == EXIF_LOOKS[orientation]
+
+
+def test_images_of_two_sizes_are_an_error_that_names_both(tmp_path):
+    media.write_image(tmp_path / "1.png", media.numbered(0, 160, 96))
+    media.write_image(tmp_path / "2.png", media.numbered(1, 80, 48))
+    with closing(open_video(tmp_path)) as reader, pytest.raises(InputError) as error:
+        list(reader)
+    for part in ("2.png", "80x48", "1.png", "160x96"):
+        assert part in str(error.value)
+
+
+# Bad input
+
+
+def no_frames(path: Path) -> Path:
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    return path
+
+
+def unreadable_frames(path: Path) -> Path:
+    media.write_video(path, noisy_frames(9), codec="mjpeg", pix_fmt="yuvj420p")
+    data = bytearray(path.read_bytes())
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    data[start:end] = bytes(end - start)
+    path.write_bytes(data)
+    return path
+
+
+def unknown_codec(path: Path) -> Path:
+    media.write_video(path, media.numbered_frames(3))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    return path
+
+
+BAD_INPUT = {
+    "missing": (lambda path: path, "does not exist"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "text": (lambda path: path.write_text("no video\n" * 99), "holds no video that FFmpeg knows"),
+    "sound only": (media.write_sound, "holds no video"),
+    "header only": (no_frames, "holds no video that FFmpeg knows"),
+    "unreadable frames": (unreadable_frames, "holds no frame that can be read"),
+    "unknown codec": (unknown_codec, "has a codec that FFmpeg cannot decode"),
+    "index missing": (
+        lambda path: cut(media.write_video(path, noisy_frames(9)), 0.6),
+        "its index (moov) is missing",
+    ),
+    "index cut": (
+        lambda path: cut(media.write_video(path, media.numbered_frames(9)), 0.9),
+        "its index (moov) is missing",
+    ),
+    "folder without images": (lambda path: path.mkdir(), "holds no image"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_at_open_in_one_line(tmp_path, case):
+    make, message = BAD_INPUT[case]
+    path = tmp_path / "bad.mp4"
+    make(path)
+    with pytest.raises(InputError) as error:
+        open_video(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value, FileNotFoundError) is (case == "missing")
+
+
+@pytest.mark.parametrize("pattern", ["plate_%04d.png", "*.jpg", "nowhere/plate_%d.png"])
+def test_a_pattern_without_a_match_is_missing(tmp_path, pattern):
+    (tmp_path / "plate.txt").write_text("no image")
+    with pytest.raises(InputMissing, match="matches no image"):
+        open_video(tmp_path / pattern)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_a_broken_image_is_named(tmp_path, content, capfd):
+    (tmp_path / "plate.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"plate\.png is damaged or no image"):
+        open_video(tmp_path / "plate.png")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_without_the_right_to_read_it_is_refused(tmp_path, monkeypatch):
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        open_video(tmp_path)
+
+
+def test_cover_art_is_no_video(tmp_path):
+    path = tmp_path / "song.mp3"
+    cover = media.write_image(tmp_path / "cover.jpg", quadrants()).read_bytes()
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("libmp3lame", rate=48000)
+        picture = container.add_mux_stream("mjpeg", width=160, height=96)
+        picture.disposition = av.stream.Disposition.attached_pic
+        packet = av.Packet(cover)
+        packet.stream = picture
+        container.start_encoding()
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), "fltp", "mono")
+        silence.sample_rate = 48000
+        container.mux(sound.encode(silence))
+        container.mux(packet)
+        container.mux(sound.encode(None))
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 1, "the test's file has lost its cover"
+    with pytest.raises(InputError, match="holds no video"):
+        open_video(path)
+
+
+def test_text_is_not_taken_for_a_terminal_recording(tmp_path):
+    (tmp_path / "notes.txt").write_text("FFmpeg draws this as a video\n" * 50)
+    with pytest.raises(InputError, match="holds no video"):
+        open_video(tmp_path / "notes.txt")
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("name", "muxer", "stated"),
+    [
+        ("shot.mp4", {"movflags": "faststart"}, "of 90"),
+        ("shot.mp4", {"movflags": "frag_keyframe+empty_moov"}, "of "),
+        ("shot.mkv", {}, "of 90"),
+        ("shot.avi", {}, "of 90"),
+    ],
+)
+def test_a_truncated_video_is_read_as_far_as_it_goes(tmp_path, name, muxer, stated, capfd):
+    path = media.write_video(tmp_path / name, noisy_frames(90), muxer=muxer, g=15)
+    frames, warnings = read(cut(path, 0.6))
+    assert 40 <= len(frames) <= 60
+    found = [media.read_number(frame.pixels) for frame in frames]
+    assert found == list(range(len(frames)))
+    assert len(warnings) == 1
+    count = len(frames)
+    assert warnings[0].startswith(f"{name} is damaged after frame {count}: {count} {stated}")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_truncated_transport_stream_is_read_as_far_as_it_goes(tmp_path):
+    path = media.write_video(tmp_path / "shot.ts", noisy_frames(90), g=15)
+    frames, warnings = read(cut(path, 0.6))
+    assert 40 <= len(frames) <= 60
+    assert all("shot.ts is damaged" in line for line in warnings)
+
+
+@pytest.mark.parametrize("name", ["shot.mp4", "shot.ts", "shot.avi"])
+def test_damage_in_the_middle_is_passed_over_with_a_warning(tmp_path, name, capfd):
+    path = media.write_video(tmp_path / name, noisy_frames(90), g=10, bf=0)
+    data = bytearray(path.read_bytes())
+    middle, length = len(data) // 2, len(data) // 20
+    data[middle : middle + length] = np.random.default_rng(1).bytes(length)
+    path.write_bytes(data)
+    frames, warnings = read(path)
+    found = [media.read_number(frame.pixels) for frame in frames]
+    assert 75 <= len(frames) <= 90
+    assert found[:30] == list(range(30))
+    assert found[-20:] == list(range(70, 90))
+    assert len(warnings) == 1
+    assert f"{name} is damaged after frame" in warnings[0]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_whole_video_with_longer_sound_is_not_called_damaged(tmp_path):
+    path = tmp_path / "sound.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        sound = container.add_stream("aac", rate=48000)
+        for pixels in media.numbered_frames(15):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+        for _ in range(200):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate = 48000
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode(None))
+    frames, warnings = read(path)
+    assert len(frames) == 15
+    assert warnings == []
+
+
+# The thread
+
+
+def decoded_counter(monkeypatch) -> list[int]:
+    """Grows by one entry for each picture that is converted to RGB."""
+    from howard.decode.colour import RgbConverter
+
+    decoded: list[int] = []
+    convert = RgbConverter.__call__
+
+    def counted(self, picture):
+        decoded.append(1)
+        return convert(self, picture)
+
+    monkeypatch.setattr(RgbConverter, "__call__", counted)
+    return decoded
+
+
+def settled(decoded: list[int]) -> int:
+    """The count once it has not changed for a while."""
+    count = -1
+    while count != len(decoded):
+        count = len(decoded)
+        time.sleep(0.1)
+    return count
+
+
+@pytest.mark.parametrize("read_ahead", [1, 2, 5])
+def test_a_slow_consumer_holds_the_decoder_back(tmp_path, monkeypatch, read_ahead):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(40))
+    decoded = decoded_counter(monkeypatch)
+    with closing(open_video(path, read_ahead)) as reader:
+        assert settled(decoded) <= read_ahead
+        for taken, _ in zip((1, 2, 3, 4), reader, strict=False):
+            assert settled(decoded) - taken <= read_ahead
+        assert len(list(reader)) == 40 - 4
+
+
+def test_the_decoder_does_read_ahead(tmp_path, monkeypatch):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(40))
+    decoded = decoded_counter(monkeypatch)
+    with closing(open_video(path, 8)):
+        assert settled(decoded) == 8
+
+
+def test_breaking_out_and_closing_ends_the_thread_at_once(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(60))
+    reader = open_video(path, 2)
+    for frame in reader:
+        if frame.index == 3:
+            break
+    started = time.monotonic()
+    reader.close()
+    reader.close()
+    assert time.monotonic() - started < 1
+    assert list(reader) == []
+
+
+def test_a_forgotten_reader_ends_its_thread(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(60))
+    for _ in open_video(path, 2):
+        break  # and the fixture sees that no thread is left
+
+
+def test_an_error_of_the_thread_reaches_the_consumer_once(tmp_path, monkeypatch):
+    from howard.decode.colour import RgbConverter
+
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(10))
+    with closing(open_video(path, 1)) as reader:
+        monkeypatch.setattr(RgbConverter, "__call__", lambda self, picture: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(reader)
+        assert list(reader) == []
+
+
+def test_an_error_of_ffmpeg_never_leaves_as_itself(tmp_path, monkeypatch):
+    from howard.decode.colour import RgbConverter
+
+    def fail(self, picture):
+        raise av.error.PatchWelcomeError(1, "not yet implemented")
+
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(10))
+    with closing(open_video(path, 1)) as reader:
+        monkeypatch.setattr(RgbConverter, "__call__", fail)
+        with pytest.raises(InputError, match=r"shot\.mp4 cannot be decoded after frame"):
+            list(reader)
+
+
+def test_closing_from_another_thread_frees_a_consumer_that_waits(tmp_path, monkeypatch):
+    from howard.decode.colour import RgbConverter
+
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(10))
+    go = threading.Event()
+    convert = RgbConverter.__call__
+
+    def held(self, picture):
+        go.wait(5)
+        return convert(self, picture)
+
+    reader = open_video(path, 1)
+    monkeypatch.setattr(RgbConverter, "__call__", held)
+    consumer = threading.Thread(target=lambda: list(reader))
+    consumer.start()
+    threading.Timer(0.1, go.set).start()
+    reader.close()
+    consumer.join(2)
+    assert not consumer.is_alive()
+
+
+def test_read_ahead_must_be_positive(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(2))
+    with pytest.raises(ConfigError, match="read_ahead is 0"):
+        open_video(path, 0)
+
+
+def test_the_file_is_released(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(60))
+    links = Path("/proc/self/fd")
+    if not links.is_dir():
+        pytest.skip("no /proc to look into")
+    with closing(open_video(path, 2)) as reader:
+        next(iter(reader))
+    targets = [link.readlink() for link in links.iterdir() if link.is_symlink()]
+    assert path not in targets
+
+
+# The process
+
+
+def test_import_is_light_and_an_interrupted_program_ends_cleanly(tmp_path):
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(60))
+    program = (
+        "import sys, pathlib, howard.decode\n"
+        "assert not {'av', 'cv2'} & set(sys.modules)\n"
+        "reader = howard.decode.open_video(pathlib.Path(sys.argv[1]), 2)\n"
+        "next(iter(reader))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
