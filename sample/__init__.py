@@ -1,0 +1,1 @@
+"""A sample shot and clean plate, and the exact truth they were made from."""
