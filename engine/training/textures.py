@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 PACKAGE_PHOTOGRAPHS = (
-    "astronaut.png brick.png camera.png chelsea.png coffee.png grass.png gravel.png "
-    "rocket.jpg hubble_deep_field.jpg coins.png"
+    "brick.png camera.png chelsea.png coffee.png grass.png gravel.png "
+    "hubble_deep_field.jpg coins.png"
 ).split()
 """Public-domain and CC0 photographs inside the scikit-image wheel (see its data/README.txt)."""
 

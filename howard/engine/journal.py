@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from howard import __version__
 from howard.errors import OutputError
 from howard.frames import Alignment
 from howard.write import frame_path
-from howard.write.files import prepare_folder
+from howard.write.files import output_error, prepare_folder
 
 Row = dict[str, Any]
 PICTURE = re.compile(r"\d{6,}\.png")
@@ -61,8 +62,8 @@ class Journal:
     def check_ownership(self) -> None:
         """OutputError if the folder holds pictures that this run did not make."""
         stored = read_header(self.partial) or read_header(self.final)
-        if stored is None and any(pictures(self.out)):
-            problem = "holds numbered pictures, but no journal of a run"
+        if stored is None and (self.final.exists() or any(pictures(self.out))):
+            problem = "holds pictures or a report of something else, and no journal of a run"
         elif stored is not None and stored != self.identity:
             problem = "holds another run (other inputs, options or version)"
         else:
@@ -92,12 +93,13 @@ class Journal:
     def begin_writing(self) -> None:
         """Make the journal; with --overwrite, clear the folder of the earlier run first."""
         prepare_folder(self.out)
-        if self.overwrite:
-            for stale in (self.partial, self.final, *pictures(self.out)):
-                stale.unlink(missing_ok=True)
-        if not self.partial.exists():
-            replace_text(self.partial, json.dumps(self.identity) + "\n")
-        self.file = open(self.partial, "ab")
+        with writing(self.partial):
+            if self.overwrite:
+                for stale in (self.partial, self.final, *pictures(self.out)):
+                    stale.unlink(missing_ok=True)
+            if not self.partial.exists():
+                replace_text(self.partial, json.dumps(self.identity) + "\n")
+            self.file = open(self.partial, "ab")
 
     def is_done(self, index: int) -> bool:
         return index in self.offsets
@@ -124,29 +126,45 @@ class Journal:
         row["milliseconds"]["write"] = milliseconds
         row["milliseconds"] = {k: round(v, 2) for k, v in row["milliseconds"].items()}
         self.offsets[index] = self.file.tell()
-        self.file.write(json.dumps(row).encode() + b"\n")
-        self.file.flush()
+        with writing(self.partial):
+            self.file.write(json.dumps(row).encode() + b"\n")
+            self.file.flush()
         self.on_written()
 
     def rows(self, indices: Iterator[int]) -> Iterator[Row]:
         """Finished rows, read back one at a time."""
-        with open(self.partial, "rb") if self.offsets else open("/dev/null", "rb") as file:
+        if not self.offsets:
+            return
+        with open(self.partial, "rb") as file:
             for index in indices:
                 file.seek(self.offsets[index])
                 yield json.loads(file.readline())
 
+    def close(self) -> None:
+        """Safe to call twice."""
+        self.file.close()
+
     def finish(self, warnings: list[str], totals: Row) -> None:
         """Write report.json from the journal, and remove the journal."""
-        self.file.close()
+        self.close()
         head = {**self.identity, "warnings": warnings}
         partial = self.final.with_suffix(".json.partial")
-        with open(partial, "w") as file:
+        with writing(self.final), open(partial, "w") as file:
             file.write(json.dumps(head)[:-1] + ', "frames": [')
             for position, row in enumerate(self.rows(iter(sorted(self.offsets)))):
                 file.write((",\n" if position else "\n") + json.dumps(row))
             file.write('\n], "totals": ' + json.dumps(totals) + "}\n")
         partial.replace(self.final)
         self.partial.unlink()
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """OutputError, with the remedy, for what the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(file, error) from error
 
 
 def pictures(folder: Path) -> Iterator[Path]:

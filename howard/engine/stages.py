@@ -107,6 +107,7 @@ class Stages:
     def __exit__(self, *exception: object) -> None:
         self.shot.close()
         self.aligner.close()
+        self.journal.close()
 
 
 def build_stages(config: RunConfig) -> Stages:

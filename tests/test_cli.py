@@ -1,0 +1,79 @@
+"""The command line, and what importing costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from howard.config import RunConfig
+from howard.engine.__main__ import main, parse
+
+HEAVY = "torch cupy nvidia.dali tensorrt onnxruntime av cv2"
+
+
+def test_options_come_from_the_config():
+    config = parse(["run", "a.mp4", "b.mp4", "out", "--batch", "3", "--overwrite"])
+    assert isinstance(config, RunConfig)
+    assert (str(config.shot), config.batch, config.overwrite) == ("a.mp4", 3, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["run", "a", "b", "c", "--overwrit"], "--overwrite"),
+        (["run", "a", "b", "c", "--bach=3"], "--batch"),
+        (["run", "a", "b", "c", "--wieghts", "x"], "--weights"),
+        (["rnu", "a", "b", "c"], "run"),
+        (["inof"], "info"),
+    ],
+)
+def test_a_misspelt_word_names_the_nearest(capsys, arguments, hint):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert f"did you mean {hint}?" in error
+
+
+def test_a_word_like_no_other_lists_what_there_is(capsys):
+    assert main(["zzzzzz"]) == 2
+    assert "run, info" in capsys.readouterr().err
+
+
+def test_missing_arguments_exit_2():
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "a.mp4"])
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_exits_0(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 0
+    assert "SHOT" in capsys.readouterr().out or arguments == ["--help"]
+
+
+def test_info_tells_what_a_bug_report_needs(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    for word in ("howard", "device", "threads", "python", "weights", "onnxruntime", "sha256"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    "module", ["howard", "howard.engine", "howard.frames", "howard.config", "howard.engine.run"]
+)
+def test_importing_pulls_in_nothing_heavy(module):
+    code = (
+        f"import sys, {module}; heavy = [m for m in '{HEAVY}'.split() if m in sys.modules];"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_frame_loop_stays_short():
+    import inspect
+
+    from howard.engine.run import run
+
+    assert len(inspect.getsource(run).splitlines()) <= 40

@@ -1,0 +1,164 @@
+"""What a run leaves behind, and how the next one goes on from it."""
+
+import json
+
+import pytest
+
+from howard.engine.journal import Journal
+from howard.errors import OutputError
+from howard.frames import IDENTITY, Alignment
+from howard.write import frame_path
+
+RUN = {"shot": {"path": "a"}, "clean_plate": {"path": "b"}}
+ALIGNMENT = Alignment(3, 100, 50, 40, 2.5, 0.9, None, IDENTITY)
+
+
+def journal(out, run=RUN, overwrite=False):
+    return Journal(out, run, overwrite)
+
+
+def record(log, out, *indices):
+    """Frames aligned in order, finished in the order given."""
+    for i in sorted(indices):
+        log.begin(i, i / 30, ALIGNMENT, decode=1.0, align=2.0)
+        log.add_milliseconds(i, matte=3.0)
+    for i in indices:
+        frame_path(out, i).write_bytes(b"png")
+        log.written(i, 4.0)
+
+
+def started(out, *indices, **options):
+    log = journal(out, **options)
+    log.begin_writing()
+    record(log, out, *indices)
+    return log
+
+
+def test_the_report_has_the_documented_fields(tmp_path):
+    log = started(tmp_path, 0)
+    log.finish(["a warning"], {"frames": 1})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["schema"] == 1
+    assert report["run"] == RUN
+    assert report["warnings"] == ["a warning"]
+    assert report["totals"] == {"frames": 1}
+    assert report["frames"] == [
+        {
+            "index": 0,
+            "pts_seconds": 0.0,
+            "plate_index": 3,
+            "keypoints": 100,
+            "matches": 50,
+            "inliers": 40,
+            "residual": 2.5,
+            "coverage": 0.9,
+            "fallback": None,
+            "homography_frame_from_plate": list(IDENTITY),
+            "milliseconds": {"decode": 1.0, "align": 2.0, "matte": 3.0, "write": 4.0},
+        }
+    ]
+
+
+def test_frames_are_reported_in_order_however_they_finished(tmp_path):
+    started(tmp_path, 2, 0, 1).finish([], {})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["index"] for row in report["frames"]] == [0, 1, 2]
+
+
+def test_finishing_leaves_only_pictures_and_the_report(tmp_path):
+    started(tmp_path, 0, 1).finish([], {})
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["000000.png", "000001.png", "report.json"]
+
+
+def test_an_empty_run_still_reports(tmp_path):
+    started(tmp_path).finish([], {"frames": 0})
+    assert json.loads((tmp_path / "report.json").read_text())["frames"] == []
+
+
+def test_an_interrupted_run_is_gone_on_with(tmp_path):
+    started(tmp_path, 0, 1).file.close()
+    again = journal(tmp_path)
+    assert again.resumed == 2
+    assert [again.is_done(i) for i in range(3)] == [True, True, False]
+    assert again.last_alignment() == (1, ALIGNMENT)
+    again.begin_writing()
+    record(again, tmp_path, 2)
+    again.finish([], {})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["index"] for row in report["frames"]] == [0, 1, 2]
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+    log = started(tmp_path, 0, 1)
+    log.file.close()
+    text = log.partial.read_bytes()
+    log.partial.write_bytes(text[:-10])
+    again = journal(tmp_path)
+    assert [again.is_done(i) for i in range(2)] == [True, False]
+    again.begin_writing()
+    record(again, tmp_path, 1)
+    again.finish([], {})
+    assert len(json.loads((tmp_path / "report.json").read_text())["frames"]) == 2
+
+
+def test_a_row_without_its_picture_is_done_again(tmp_path):
+    started(tmp_path, 0, 1).file.close()
+    frame_path(tmp_path, 0).unlink()
+    assert [journal(tmp_path).is_done(i) for i in range(2)] == [False, True]
+
+
+def test_a_finished_run_needs_nothing_more(tmp_path):
+    started(tmp_path, 0, 1).finish([], {"frames": 2})
+    again = journal(tmp_path)
+    assert again.resumed == 2
+    again.begin_writing()
+    again.finish([], {"frames": 2})
+    assert len(json.loads((tmp_path / "report.json").read_text())["frames"]) == 2
+
+
+def test_another_run_is_not_mixed_in(tmp_path):
+    started(tmp_path, 0).file.close()
+    with pytest.raises(OutputError, match=r"another run.*--overwrite"):
+        journal(tmp_path, {"shot": "else"})
+    assert frame_path(tmp_path, 0).exists()
+
+
+def test_pictures_of_another_program_are_not_touched(tmp_path):
+    (tmp_path / "000007.png").write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="something else"):
+        journal(tmp_path)
+    assert (tmp_path / "000007.png").read_bytes() == b"theirs"
+
+
+def test_other_files_in_the_folder_do_not_matter(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "cover.png").write_text("mine")
+    assert journal(tmp_path).resumed == 0
+
+
+def test_overwrite_clears_the_earlier_run_and_nothing_else(tmp_path):
+    started(tmp_path, 0, 1, 2).finish([], {})
+    (tmp_path / "notes.txt").write_text("mine")
+    started(tmp_path, 0, run={"shot": "else"}, overwrite=True).finish([], {})
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["000000.png", "notes.txt", "report.json"]
+
+
+def test_overwrite_touches_nothing_before_the_writing_begins(tmp_path):
+    started(tmp_path, 0).finish([], {})
+    journal(tmp_path, {"shot": "else"}, overwrite=True)
+    assert (tmp_path / "report.json").exists()
+    assert frame_path(tmp_path, 0).exists()
+
+
+def test_a_report_that_is_not_ours_is_not_taken_for_one(tmp_path):
+    (tmp_path / "report.json").write_text("[1, 2")
+    with pytest.raises(OutputError):
+        journal(tmp_path)
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    log = started(tmp_path, *range(50))
+    assert log.open_rows == {}
+    assert all(isinstance(v, int) for v in log.offsets.values())

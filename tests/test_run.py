@@ -1,0 +1,300 @@
+"""The whole program: two videos in, RGBA pictures and a report out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from howard.config import RunConfig
+from howard.engine.__main__ import main
+from howard.engine.run import run
+from howard.errors import ConfigError, DeviceError, InputError, OutputError, WeightsError
+from tests.media import write_image, write_sound, write_video
+
+SIZE = (192, 128)
+
+
+def place(margin=24):
+    rng = np.random.default_rng(0)
+    size = (SIZE[0] + 2 * margin, SIZE[1] + 2 * margin)
+    cells = rng.integers(0, 255, (40, 60, 3), np.uint8)
+    return cv2.resize(cells, size, interpolation=cv2.INTER_CUBIC)
+
+
+def plate_frame(i, size=SIZE):
+    x = 12 + i % 20
+    view = place()[16 : 16 + SIZE[1], x : x + SIZE[0]]
+    return np.ascontiguousarray(cv2.resize(view, size))
+
+
+def shot_frame(i, size=SIZE):
+    view = plate_frame(i + 1, SIZE).copy()
+    cv2.ellipse(view, (96, 110), (24, 60), 0, 0, 360, (250, 60, 40), -1, cv2.LINE_AA)
+    cv2.circle(view, (96, 40), 16, (240, 200, 170), -1, cv2.LINE_AA)
+    return np.ascontiguousarray(cv2.resize(view, size))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    shot = write_video(folder / "shot.mp4", map(shot_frame, range(6)))
+    return shot, write_video(folder / "clean_plate.mp4", map(plate_frame, range(9)))
+
+
+@pytest.fixture(scope="module")
+def finished(videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "out"
+    return out, run(RunConfig(*videos, out))
+
+
+def report(out):
+    return json.loads((out / "report.json").read_text())
+
+
+def picture(out, index):
+    return cv2.imread(str(out / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+
+
+def pictures(out):
+    return sorted(p.name for p in out.glob("*.png"))
+
+
+def test_every_frame_becomes_an_rgba_picture_of_its_size(finished):
+    out, _ = finished
+    assert pictures(out) == [f"{i:06d}.png" for i in range(6)]
+    for i in range(6):
+        assert picture(out, i).shape == (SIZE[1], SIZE[0], 4)
+        assert picture(out, i).dtype == np.uint8
+
+
+def test_the_colour_under_transparent_pixels_is_clean(finished):
+    rgba = picture(finished[0], 3)
+    assert rgba[rgba[..., 3] == 0].max(initial=0) == 0
+
+
+def test_the_report_tells_of_every_frame(finished):
+    out, returned = finished
+    stored = report(out)
+    assert [row["index"] for row in stored["frames"]] == list(range(6))
+    for row in stored["frames"]:
+        assert len(row["homography_frame_from_plate"]) == 9
+        assert set(row["milliseconds"]) == {"decode", "align", "matte", "write"}
+        assert all(v >= 0 for v in row["milliseconds"].values())
+        assert row["inliers"] <= row["matches"] <= row["keypoints"]
+        assert 0 <= row["coverage"] <= 1
+        assert row["fallback"] is None
+    totals = stored["totals"]
+    assert totals["frames"] == returned.frames == 6
+    assert totals["frames_per_second"] == pytest.approx(6 / totals["seconds"], rel=0.05)
+    assert totals["peak_memory_mb"] > 50
+
+
+def test_the_frames_keep_their_times(finished):
+    times = [row["pts_seconds"] for row in report(finished[0])["frames"]]
+    assert times == pytest.approx([i / 30 for i in range(6)], abs=1e-3)
+
+
+def test_the_plates_follow_the_camera(finished):
+    rows = report(finished[0])["frames"]
+    assert [row["plate_index"] for row in rows] == pytest.approx([i + 1 for i in range(6)], abs=1)
+
+
+def test_batches_give_the_same_pictures(videos, finished, tmp_path):
+    # A batch learns of the person only afterwards: the plates may differ by a hair.
+    run(RunConfig(*videos, tmp_path, batch=4))
+    assert pictures(tmp_path) == pictures(finished[0])
+    for i in range(6):
+        assert cv2.absdiff(picture(tmp_path, i), picture(finished[0], i)).mean() < 2
+
+
+def test_a_second_run_changes_nothing(videos, finished):
+    out, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*.png")}
+    again = run(RunConfig(*videos, out))
+    assert again.resumed == again.frames == 6
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*.png")} == before
+
+
+def test_a_missing_picture_alone_is_made_again(videos, finished, tmp_path):
+    out, _ = finished
+    kept = picture(out, 2)
+    (out / "000002.png").unlink()
+    again = run(RunConfig(*videos, out))
+    assert (again.resumed, again.frames) == (5, 6)
+    assert cv2.absdiff(picture(out, 2), kept).mean() < 2
+    assert len(report(out)["frames"]) == 6
+
+
+def test_a_still_clean_plate_serves_every_frame(videos, tmp_path):
+    still = write_image(tmp_path / "plate.png", plate_frame(3))
+    run(RunConfig(videos[0], still, tmp_path / "out"))
+    assert {row["plate_index"] for row in report(tmp_path / "out")["frames"]} == {0}
+
+
+def test_folders_of_images_are_videos_too(tmp_path):
+    for i in range(3):
+        write_image(tmp_path / "shot" / f"{i}.png", shot_frame(i))
+        write_image(tmp_path / "plates" / f"{i}.jpg", plate_frame(i))
+    pattern = tmp_path / "plates" / "*.jpg"
+    assert run(RunConfig(tmp_path / "shot", pattern, tmp_path / "out")).frames == 3
+
+
+def test_an_odd_size_and_a_plate_of_another_size_and_rate(videos, tmp_path):
+    odd = (161, 107)
+    frames = (shot_frame(i, odd) for i in range(3))
+    shot = write_video(tmp_path / "odd.mkv", frames, pix_fmt="yuv444p")
+    plates = (plate_frame(i, (384, 256)) for i in range(4))
+    clean_plate = write_video(tmp_path / "large.mp4", plates, rate=24)
+    run(RunConfig(shot, clean_plate, tmp_path / "out"))
+    assert picture(tmp_path / "out", 0).shape == (107, 161, 4)
+    assert all(row["fallback"] is None for row in report(tmp_path / "out")["frames"])
+
+
+def test_black_frames_do_not_end_the_run(videos, tmp_path):
+    black = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    frames = [black, shot_frame(1), black, shot_frame(3)]
+    shot = write_video(tmp_path / "shot.mp4", frames)
+    run(RunConfig(shot, videos[1], tmp_path / "out"))
+    fallbacks = [row["fallback"] for row in report(tmp_path / "out")["frames"]]
+    assert fallbacks == ["identity", None, "last_homography", None]
+
+
+def test_a_truncated_shot_is_done_as_far_as_it_goes(videos, tmp_path):
+    whole = write_video(tmp_path / "whole.ts", map(shot_frame, range(40)))
+    data = whole.read_bytes()
+    shot = tmp_path / "shot.mkv"
+    write_video(shot, map(shot_frame, range(40)))
+    data = shot.read_bytes()
+    shot.write_bytes(data[: len(data) // 2])
+    done = run(RunConfig(shot, videos[1], tmp_path / "out"))
+    assert 0 < done.frames < 40
+    assert len(pictures(tmp_path / "out")) == done.frames
+    assert "shot.mkv" in " ".join(report(tmp_path / "out")["warnings"])
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("kind", ["missing", "empty_folder", "text", "audio", "zero_bytes"])
+def test_unusable_input_is_one_line_and_exit_2(videos, tmp_path, capsys, which, kind):
+    bad = tmp_path / "bad.mp4"
+    if kind == "empty_folder":
+        bad.mkdir()
+    elif kind == "text":
+        bad.write_text("this is not a video\n" * 50)
+    elif kind == "audio":
+        write_sound(bad)
+    elif kind == "zero_bytes":
+        bad.touch()
+    inputs = list(videos)
+    inputs[which] = bad
+    assert main(["run", *map(str, inputs), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "bad.mp4" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused_and_kept(videos, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.write_text("mine")
+    assert main(["run", *map(str, videos), str(out)]) == 2
+    assert "out" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+
+def test_an_output_of_another_run_is_refused_and_kept(videos, finished, tmp_path):
+    out, _ = finished
+    still = write_image(tmp_path / "plate.png", plate_frame(0))
+    before = picture(out, 0)
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(RunConfig(videos[0], still, out))
+    assert (picture(out, 0) == before).all()
+
+
+def test_bad_input_with_overwrite_loses_nothing(videos, finished, tmp_path):
+    out, _ = finished
+    with pytest.raises(InputError):
+        run(RunConfig(tmp_path / "nothing.mp4", videos[1], out, overwrite=True))
+    assert len(pictures(out)) == 6
+    assert (out / "report.json").exists()
+
+
+def test_overwrite_starts_anew(videos, tmp_path):
+    out = tmp_path / "out"
+    run(RunConfig(*videos, out))
+    (out / "000009.png").write_bytes((out / "000000.png").read_bytes())
+    again = run(RunConfig(*videos, out, overwrite=True))
+    assert again.resumed == 0
+    assert len(pictures(out)) == 6
+
+
+def test_a_full_disk_is_one_error_and_whole_files_stay(videos, tmp_path, monkeypatch, capsys):
+    import errno
+
+    from howard.write import files
+
+    real, count = files.os.replace, []
+
+    def replace(source, target):
+        count.extend([target] * (target.suffix == ".png"))
+        if len(count) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    assert main(["run", *map(str, videos), str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "No space left" in error
+    assert "again" in error
+    assert len(pictures(tmp_path)) == 2
+    monkeypatch.undo()
+    assert run(RunConfig(*videos, tmp_path)).resumed == 2
+
+
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(tmp_path):
+    shot = write_video(tmp_path / "shot.mp4", map(shot_frame, range(200)))
+    clean_plate = write_video(tmp_path / "clean_plate.mp4", map(plate_frame, range(60)))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "howard.engine", "run", shot, clean_plate, out]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    child = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment
+    )
+    deadline = time.monotonic() + 60
+    while len(pictures(out)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "goes on from there" in error
+    assert "Traceback" not in error
+    done = len(pictures(out))
+    assert 3 <= done < 200
+    assert all(picture(out, i) is not None for i in range(done))
+    assert not list(out.glob(".*"))
+
+
+def test_a_gpu_is_refused_plainly_where_there_is_none(videos, tmp_path):
+    with pytest.raises(DeviceError, match="--device cpu"):
+        run(RunConfig(*videos, tmp_path, device="gpu"))
+
+
+def test_missing_and_foreign_weights_are_refused(videos, tmp_path):
+    with pytest.raises(WeightsError, match="do not exist"):
+        run(RunConfig(*videos, tmp_path / "out", weights=tmp_path / "no.onnx"))
+    text = tmp_path / "text.onnx"
+    text.write_text("no model")
+    with pytest.raises(WeightsError, match=r"text\.onnx"):
+        run(RunConfig(*videos, tmp_path / "out", weights=text))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch", 0), ("writers", 0), ("threads", -1)])
+def test_numbers_out_of_range_name_the_option(videos, tmp_path, name, value):
+    with pytest.raises(ConfigError, match=f"--{name} is {value}"):
+        run(RunConfig(*videos, tmp_path, **{name: value}))
