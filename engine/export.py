@@ -10,7 +10,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from engine.networks import NETWORKS
+from engine.networks import NETWORKS, HowardNetwork
 from engine.networks.howard import BASE_MULTIPLE, FULL_MULTIPLE
 from howard.errors import WeightsError
 
@@ -19,19 +19,21 @@ PARITY_ALPHA = 1e-4
 """Largest difference of alpha between ONNX Runtime and torch in fp32: both sum in other orders."""
 
 
-def load_checkpoint(path: Path) -> tuple[str, torch.nn.Module]:
+def load_checkpoint(path: Path) -> tuple[str, HowardNetwork]:
     """Name and network of a checkpoint that `engine.training.train` wrote, in evaluation mode.
 
     Raises WeightsError for a file that is missing, is not such a checkpoint, or has other shapes.
     Loaded with weights_only, so that a pickle with code in it is refused.
     """
     if not path.is_file():
-        raise WeightsError(f"checkpoint {path} does not exist: train one with engine.training.train")
+        raise WeightsError(
+            f"checkpoint {path} does not exist: train one with engine.training.train"
+        )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         name, weights = stored["network"], stored["weights"]
     except Exception as error:  # torch raises many kinds, by what is wrong with the file
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} is not a checkpoint of Howard's training: {reason}") from error
     if name not in NETWORKS:
         raise WeightsError(f"{path} holds the network {name!r}; known are {', '.join(NETWORKS)}")
@@ -56,14 +58,14 @@ def example_inputs(batch: int, height: int, width: int, seed: int = 0) -> tuple[
     return frame, plate, coverage, *small
 
 
-def export_onnx(network: torch.nn.Module, out: Path) -> None:
+def export_onnx(network: HowardNetwork, out: Path) -> None:
     """Write the ONNX model, whole or not at all, with dynamic batch and sizes.
 
     Metadata: the multiples that the inputs must obey and the long side that the base was
     trained for, so that the run side needs no table of networks.
     """
     inputs = example_inputs(2, 128, 192)
-    names = list(type(network).INPUTS)
+    names = list(network.INPUTS)
     batch = torch.export.Dim("batch", min=1, max=64)
     shapes = {
         name: {0: batch, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} for name in names
@@ -72,7 +74,7 @@ def export_onnx(network: torch.nn.Module, out: Path) -> None:
         network,
         inputs,
         input_names=names,
-        output_names=list(type(network).OUTPUTS),
+        output_names=list(network.OUTPUTS),
         dynamic_shapes=shapes,
         opset_version=OPSET,
         dynamo=True,
@@ -101,13 +103,15 @@ def store_weights_as_half(graph: onnx.GraphProto) -> None:
         half = numpy_helper.from_array(numpy_helper.to_array(stored).astype(np.float16))
         stored.CopyFrom(half)
         stored.name = f"{name}_fp16"
-        casts.append(onnx.helper.make_node("Cast", [stored.name], [name], to=onnx.TensorProto.FLOAT))
+        casts.append(
+            onnx.helper.make_node("Cast", [stored.name], [name], to=onnx.TensorProto.FLOAT)
+        )
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def check_parity(network: torch.nn.Module, model: Path) -> float:
+def check_parity(network: HowardNetwork, model: Path) -> float:
     """Largest difference of alpha between ONNX Runtime and torch, on two sizes and batches.
 
     Raises WeightsError beyond PARITY_ALPHA.
@@ -120,7 +124,7 @@ def check_parity(network: torch.nn.Module, model: Path) -> float:
         inputs = example_inputs(batch, height, width, seed=height)
         with torch.no_grad():
             expected = network(*inputs)[0].numpy()
-        feeds = {n: x.numpy() for n, x in zip(type(network).INPUTS, inputs, strict=True)}
+        feeds = {n: x.numpy() for n, x in zip(network.INPUTS, inputs, strict=True)}
         alpha = np.asarray(session.run(["alpha"], feeds)[0])
         worst = max(worst, float(np.abs(alpha - expected).max()))
     if worst > PARITY_ALPHA:

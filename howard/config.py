@@ -24,7 +24,7 @@ class RunConfig:
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder for the pictures (000000.png and on) and report.json."""
     overwrite: bool = False
-    """Start anew, replacing what an earlier run left in OUT; else a run goes on where it stopped."""
+    """Start anew, replacing an earlier run in OUT; else a run goes on where it stopped."""
     device: Device = "auto"
     """Where to compute. auto takes the CPU until the GPU engine is there."""
     weights: Path | None = None

@@ -18,7 +18,9 @@ def rotation(degrees, centre=(639.5, 359.5)):
 def test_scaling_keeps_the_corners_of_the_pixels():
     # The left edge of the image lies at -0.5 and its right edge at width - 0.5 at any resolution.
     edges = np.array([[-0.5, -0.5], [639.5, 359.5]])
-    assert project(scaling(2, 3), edges) == pytest.approx(np.array([[-0.5, -0.5], [1279.5, 1079.5]]))
+    assert project(scaling(2, 3), edges) == pytest.approx(
+        np.array([[-0.5, -0.5], [1279.5, 1079.5]])
+    )
 
 
 def test_scaling_there_and_back_is_the_identity():

@@ -27,10 +27,13 @@ def sensor_noise(rng: np.random.Generator, height: int, width: int) -> Image:
     return grain
 
 
-def smooth_field(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
+def smooth_field(
+    rng: np.random.Generator, height: int, width: int, cells: int
+) -> NDArray[np.float32]:
     """Smooth unit-scale random field (H, W)."""
     grid = rng.normal(0, 1, (cells, cells)).astype(np.float32)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(field, np.float32)
 
 
 class Light:
@@ -58,7 +61,8 @@ def expose(rng: np.random.Generator, picture: Image) -> Image:
     """Focus, motion, noise and compression of one take."""
     height, width = picture.shape[:2]
     if rng.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
+        blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
+        picture = np.asarray(blurred, np.float32)
     if rng.random() < 0.08:
         picture = motion_blur(picture, rng.uniform(2, 9), rng.uniform(0, np.pi))
     if rng.random() < 0.75:
@@ -67,9 +71,10 @@ def expose(rng: np.random.Generator, picture: Image) -> Image:
     picture = np.clip(picture, 0, 1)
     if rng.random() < 0.45:
         quality = int(rng.integers(35, 95))
-        coded = cv2.imencode(".jpg", np.uint8(picture * 255 + 0.5), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        picture = np.float32(cv2.imdecode(coded, cv2.IMREAD_COLOR)) / 255
-    return np.float32(picture)
+        levels = (picture * 255 + 0.5).astype(np.uint8)
+        coded = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.float32) / np.float32(255)
+    return picture.astype(np.float32)
 
 
 def motion_blur(picture: Image, length: float, angle: float) -> Image:
@@ -80,4 +85,6 @@ def motion_blur(picture: Image, length: float, angle: float) -> Image:
     reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     start, end = np.round(centre - reach).astype(int), np.round(centre + reach).astype(int)
     cv2.line(kernel, start.tolist(), end.tolist(), 1.0, 1)
-    return cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+    kernel /= kernel.sum()
+    blurred = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)

@@ -73,7 +73,7 @@ def sample(
     plate_light = camera.Light(rng, height, width, strength)
     frame = camera.expose(rng, shot_light(frame))
     plate = camera.expose(rng, plate_light(shot_light(place.plate)))
-    covered = np.float32(place.coverage > 0.99)
+    covered = (place.coverage > 0.99).astype(np.float32)
     return Sample(frame, plate * covered[..., None], covered, alpha, shot_light(colour))
 
 
@@ -122,7 +122,8 @@ def real_pair(rng: np.random.Generator, height: int, width: int, pair: ViewPair)
         cv2.resize(a[window], (width, height), interpolation=how).astype(np.float32)[:, ::flip]
         for a in (pair.frame, pair.plate, pair.coverage * np.uint8(255))
     )
-    return Place(live / 255, plate / 255, coverage / 255, reliable=False)
+    full = np.float32(255)
+    return Place(live / full, plate / full, coverage / full, reliable=False)
 
 
 def parallax(rng: np.random.Generator, live: Image, material: Material) -> tuple[Image, Image]:
@@ -145,17 +146,17 @@ def parallax(rng: np.random.Generator, live: Image, material: Material) -> tuple
             tip = middle + along * rng.uniform(0.1, 1.2)
             foot = middle - along * rng.uniform(0.3, 1.2)
             curve = np.stack([tip + across, tip - across, foot - across, foot + across])
-        cv2.fillPoly(cover, [np.int32(curve * 16)], 1.0, cv2.LINE_AA, 4)
-        cover = cv2.GaussianBlur(cover, (0, 0), 0.6)[..., None]
+        cv2.fillPoly(cover, [(curve * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+        cover = np.asarray(cv2.GaussianBlur(cover, (0, 0), 0.6), np.float32)[..., None]
         colour = photograph(rng, height, width, material)
         if rng.random() < 0.3:
             colour = colour * 0.5 + rng.uniform(0, 0.5, 3).astype(np.float32)
-        shift = np.float32([[1, 0, baseline[0] * depth], [0, 1, baseline[1] * depth]])
+        shift = np.array([[1, 0, baseline[0] * depth], [0, 1, baseline[1] * depth]], np.float32)
         moved = cv2.warpAffine(cover, shift, (width, height))[..., None]
         colour_moved = cv2.warpAffine(colour, shift, (width, height), borderMode=cv2.BORDER_REFLECT)
         live = live * (1 - cover) + colour * cover
         plate = plate * (1 - moved) + colour_moved * moved
-    return np.float32(live), np.float32(plate)
+    return live.astype(np.float32), plate.astype(np.float32)
 
 
 def misalign(
@@ -170,14 +171,14 @@ def misalign(
         xs = xs + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
         ys = ys + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
     reach = rng.choice([0, 0.0015, 0.004, 0.012, 0.025], p=[0.15, 0.35, 0.32, 0.13, 0.05]) * width
-    corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     jitter = rng.normal(0, reach * strength, (4, 2)).astype(np.float32)
     homography = cv2.getPerspectiveTransform(corners, corners + jitter)
     grid = np.stack([xs, ys, np.ones_like(xs)], -1) @ homography.T.astype(np.float32)
     map_x, map_y = grid[..., 0] / grid[..., 2], grid[..., 1] / grid[..., 2]
     warped = cv2.remap(plate, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
-    return warped, np.float32(inside)
+    return np.asarray(warped, np.float32), inside.astype(np.float32)
 
 
 def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
@@ -208,7 +209,8 @@ def make_people(
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
         elif rng.random() < 0.15:
-            layer = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.5))
+            blurred = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.5))
+            layer = np.asarray(blurred, np.float32)
         layers.append(layer)
     return layers
 
@@ -230,7 +232,8 @@ def put(
     matrix[:, 2] = (x, y) - matrix[:, :2] @ (columns / 2, rows / 2)
     if scale < 0.6:  # shrink first, or the strands alias
         small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
-        person = cv2.resize(person, small, interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(person, small, interpolation=cv2.INTER_AREA)
+        person = np.asarray(shrunk, np.float32)
         matrix[:, :2] /= scale
     return np.clip(cv2.warpAffine(person, matrix, (width, height), flags=cv2.INTER_LINEAR), 0, 1)
 
@@ -255,16 +258,15 @@ def cast_shadow(rng: np.random.Generator, live: Image, people: list[Foreground])
     height, width = live.shape[:2]
     shadow = people[-1][..., 3]
     shear, squash = rng.normal(0, 0.6), rng.uniform(0.3, 1.1)
-    move = np.float32([[1, shear, rng.normal(0, 0.15) * width], [0, squash, height * (1 - squash)]])
+    across = rng.normal(0, 0.15) * width
+    move = np.array([[1, shear, across], [0, squash, height * (1 - squash)]], np.float32)
     move[0, 2] -= shear * height * 0.7
-    shadow = cv2.warpAffine(shadow, move, (width, height))
-    shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(0.004, 0.06) * width)
-    return np.float32(live * (1 - rng.uniform(0.1, 0.6) * shadow[..., None]))
+    moved = cv2.warpAffine(shadow, move, (width, height))
+    soft = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.004, 0.06) * width)
+    return (live * (1 - rng.uniform(0.1, 0.6) * soft[..., None])).astype(np.float32)
 
 
-def composite(
-    live: Image, layers: list[Foreground]
-) -> tuple[Image, Image, NDArray[np.float32]]:
+def composite(live: Image, layers: list[Foreground]) -> tuple[Image, Image, NDArray[np.float32]]:
     """Frame, straight foreground colour (the frame's own where there is none), alpha."""
     colour = np.zeros_like(live)
     alpha = np.zeros(live.shape[:2], np.float32)
@@ -274,4 +276,4 @@ def composite(
         alpha = alpha * keep + layer[..., 3]
     frame = live * (1 - alpha[..., None]) + colour
     straight = np.where(alpha[..., None] > 0.01, colour / np.maximum(alpha, 0.01)[..., None], live)
-    return np.float32(frame), np.float32(np.clip(straight, 0, 1)), alpha
+    return frame.astype(np.float32), np.clip(straight, 0, 1).astype(np.float32), alpha

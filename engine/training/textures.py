@@ -73,11 +73,13 @@ def shapes(rng: np.random.Generator, height: int, width: int) -> Image:
             cv2.circle(picture, points[0].tolist(), radius, colour, -1, cv2.LINE_AA)
         elif kind == 2:
             thickness = int(rng.integers(1, 12))
-            cv2.line(picture, points[0].tolist(), points[1].tolist(), colour, thickness, cv2.LINE_AA)
+            cv2.line(
+                picture, points[0].tolist(), points[1].tolist(), colour, thickness, cv2.LINE_AA
+            )
         else:
             cv2.fillPoly(picture, [points.astype(np.int32)], colour, cv2.LINE_AA)
     if rng.random() < 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 4))
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 4)), np.float32)
     return picture
 
 
@@ -93,7 +95,7 @@ def crop(
     piece = cv2.resize(picture[y : y + h, x : x + w], (width, height), interpolation=how)
     if rng.random() < 0.5:
         piece = piece[:, ::-1]
-    return np.ascontiguousarray(piece, np.float32) / 255
+    return np.ascontiguousarray(piece, np.float32) / np.float32(255)
 
 
 def wild_photograph(rng: np.random.Generator, height: int, width: int) -> Image:

@@ -69,7 +69,7 @@ def split(files: list[Path], held_out: bool) -> list[Path]:
     return [f for i, f in enumerate(files) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
 
 
-def load_material(config: TrainConfig, held_out: bool = False, side: int = 512) -> Material:
+def load_material(config: TrainConfig, held_out: bool = False, side: int = 768) -> Material:
     """Everything that the command line names; the last tenth of each view folder is held out."""
     people, places, pairs = None, [], []
     if config.people:
@@ -87,8 +87,15 @@ def load_material(config: TrainConfig, held_out: bool = False, side: int = 512) 
 class Scenes(IterableDataset):
     """Endless batches as tuples of tensors (N, C, H, W): one shape and one ratio a batch."""
 
-    def __init__(self, material: Material, config: TrainConfig, joint: bool, first_seed: int) -> None:
-        self.material, self.config, self.joint, self.first_seed = material, config, joint, first_seed
+    def __init__(
+        self, material: Material, config: TrainConfig, joint: bool, first_seed: int
+    ) -> None:
+        self.material, self.config, self.joint, self.first_seed = (
+            material,
+            config,
+            joint,
+            first_seed,
+        )
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         info = torch.utils.data.get_worker_info()
@@ -101,13 +108,17 @@ class Scenes(IterableDataset):
             count = max(2, self.config.batch // ratio)
             seeds = range(seed, seed + count)
             seed += count
-            yield stack([sample(s, height * ratio, width * ratio, self.material) for s in seeds], ratio)
+            yield stack(
+                [sample(s, height * ratio, width * ratio, self.material) for s in seeds], ratio
+            )
 
 
 def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
     """frame, plate, coverage, alpha, foreground and the three small inputs."""
     full = [
-        torch.from_numpy(np.stack(field)).reshape(len(samples), *field[0].shape[:2], -1).permute(0, 3, 1, 2)
+        torch.from_numpy(np.stack(field))
+        .reshape(len(samples), *field[0].shape[:2], -1)
+        .permute(0, 3, 1, 2)
         for field in zip(*samples, strict=True)
     ]
     frame, plate, coverage = full[:3]
@@ -116,17 +127,17 @@ def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
     return tuple(x.contiguous() for x in (*full, small[0], small[1] * covered, covered))
 
 
-def step_loss(network: HowardNetwork, batch: tuple[Tensor, ...], joint: bool) -> tuple[Tensor, Tensor]:
+def step_loss(
+    network: HowardNetwork, batch: tuple[Tensor, ...], joint: bool
+) -> tuple[Tensor, Tensor]:
     """Loss of one batch, on the coarse output or on the full one."""
-    frame, plate, coverage, alpha, foreground, *small = batch
-    bf16 = torch.autocast(frame.device.type, torch.bfloat16)
-    if not joint:
-        with bf16:
-            out = network.coarse(frame, plate, coverage)
-        return matting_loss(*(x.float() for x in out), alpha, foreground)
-    with bf16:
-        out = network(frame, plate, coverage, *small)
-    return matting_loss(*(x.float() for x in out), alpha, foreground)
+    frame, plate, coverage, true_alpha, true_foreground, *small = batch
+    with torch.autocast(frame.device.type, torch.bfloat16):
+        if joint:
+            alpha, foreground = network(frame, plate, coverage, *small)
+        else:
+            alpha, foreground = network.coarse(frame, plate, coverage)
+    return matting_loss(alpha.float(), foreground.float(), true_alpha, true_foreground)
 
 
 @torch.no_grad()
@@ -134,8 +145,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
     """Exponential moving average of weights; running statistics are copied."""
     for mean, now in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(now, 1 - decay)
-    for mean, now in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(now)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def train(config: TrainConfig) -> None:
@@ -162,7 +173,9 @@ def train(config: TrainConfig) -> None:
         if joint != (progress >= config.base_share):
             joint = progress >= config.base_share
             scenes = Scenes(material, config, joint, config.seed * 10**9 + steps * 97)
-            batches = iter(DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=6))
+            ahead = 6 if config.workers else None
+            loader = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
+            batches = iter(loader)
         assert batches is not None
         rate = config.learning_rate * (0.5 + 0.5 * math.cos(math.pi * progress) + 0.01)
         for group in optimiser.param_groups:
@@ -179,7 +192,10 @@ def train(config: TrainConfig) -> None:
         spent += min(time.monotonic() - started, LONGEST_STEP_SECONDS)
         if steps % 100 == 0:
             mad = 1e3 * float(np.mean(recent[-100:]))
-            print(f"step {steps}  {spent / 60:.1f} min  alpha MAD {mad:.1f}e-3  joint {joint}", flush=True)
+            print(
+                f"step {steps}  {spent / 60:.1f} min  alpha MAD {mad:.1f}e-3  joint {joint}",
+                flush=True,
+            )
         if steps % 200 == 0 or spent >= budget:
             save(config.out, average, config.network, steps)
 

@@ -27,7 +27,7 @@ class ViewPair(NamedTuple):
 def view_pairs(folder: Path, reach: int = 3) -> list[ViewPair]:
     """Neighbouring views (up to `reach` apart by name) that a homography aligns, both ways."""
     views = [read_photograph(file) for file in sorted(folder.glob("*.[jp][pn]g"))]
-    sift = cv2.SIFT_create(3000)
+    sift = cv2.SIFT.create(3000)
     found = [sift.detectAndCompute(cv2.cvtColor(v, cv2.COLOR_RGB2GRAY), None) for v in views]
     pairs = []
     for i in range(len(views)):
@@ -39,15 +39,20 @@ def view_pairs(folder: Path, reach: int = 3) -> list[ViewPair]:
 
 def align(frame, plate, frame_features, plate_features) -> ViewPair | None:
     """None where there are too few inliers to trust the homography."""
-    (frame_points, frame_descriptors), (plate_points, plate_descriptors) = frame_features, plate_features
+    (frame_points, frame_descriptors), (plate_points, plate_descriptors) = (
+        frame_features,
+        plate_features,
+    )
     if frame_descriptors is None or plate_descriptors is None:
         return None
     matches = cv2.BFMatcher().knnMatch(plate_descriptors, frame_descriptors, 2)
-    good = [m for m, second in (p for p in matches if len(p) == 2) if m.distance < 0.8 * second.distance]
+    good = [
+        m for m, second in (p for p in matches if len(p) == 2) if m.distance < 0.8 * second.distance
+    ]
     if len(good) < 30:
         return None
-    source = np.float32([plate_points[m.queryIdx].pt for m in good])
-    target = np.float32([frame_points[m.trainIdx].pt for m in good])
+    source = np.array([plate_points[m.queryIdx].pt for m in good], np.float32)
+    target = np.array([frame_points[m.trainIdx].pt for m in good], np.float32)
     homography, inliers = cv2.findHomography(source, target, cv2.USAC_MAGSAC, 4.0)
     if homography is None or inliers.sum() < 25 or not 0.3 < np.linalg.det(homography[:2, :2]) < 3:
         return None
@@ -55,4 +60,5 @@ def align(frame, plate, frame_features, plate_features) -> ViewPair | None:
     coverage = cv2.warpPerspective(np.ones(plate.shape[:2], np.uint8), homography, size)
     if coverage.mean() < 0.4:
         return None
-    return ViewPair(frame, cv2.warpPerspective(plate, homography, size), coverage)
+    warped = cv2.warpPerspective(plate, homography, size)
+    return ViewPair(frame, np.asarray(warped, np.uint8), np.asarray(coverage, np.uint8))

@@ -26,10 +26,16 @@ UNCOVERED_LEVELS = 60.0
 what it finds nearby."""
 REPROJECTION_PIXELS = 2.0
 """MAGSAC++ threshold at the working scale of 640; scaled up with the frame."""
+LIGHT_STEP = 5
+"""Every so many probe pixels are enough for two numbers a channel: some 6,000."""
 FEWEST_INLIERS = 12
 INLIER_SHARE = 0.2
 """Of the matches: below both, the homography is noise."""
+CERTAIN_SHARE = 0.6
+"""Of the frame: where no person is known yet, this much is taken to be the place."""
 PERSON_ALPHA = 0.1
+MOST_PERSON = 0.75
+"""A larger share of the frame than this is not believed to be the person."""
 PERSON_MARGIN = 0.04
 """The person of the latest matte is widened by this share of the frame: they move."""
 
@@ -54,7 +60,7 @@ class Candidate:
     cost: float
     """Mean clipped difference outside the person, with a price on uncovered pixels, in levels."""
     residual: float
-    """Mean difference outside the person where covered, in levels of 255."""
+    """Mean difference outside the person where covered, in levels of 255 (see `residual`)."""
     light: NDArray[np.float64]
     """(3, 2) gain and bias."""
 
@@ -73,7 +79,7 @@ class OpenCVAligner:
         self.frame_size, self.plate_size = (shot.width, shot.height), (plate.width, plate.height)
         self.window = PlateWindow(clean_plate, self.prepare)
         self.track = PlateTrack(shot.frames, 1 if plate.still else plate.frames)
-        self.person: NDArray[np.float32] | None = None
+        self.person: NDArray[np.uint8] | None = None
         self.probe_size = small_size(*self.frame_size)
         self.plate_probe_size = small_size(*self.plate_size)
         if resume is not None:
@@ -99,7 +105,10 @@ class OpenCVAligner:
         small = cv2.resize(alpha, self.probe_size, interpolation=cv2.INTER_AREA)
         radius = max(1, round(PERSON_MARGIN * max(self.probe_size)))
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-        self.person = cv2.dilate(np.float32(small > PERSON_ALPHA), ellipse)
+        person = (small > PERSON_ALPHA).astype(np.uint8)
+        person = np.asarray(cv2.dilate(person, ellipse), np.uint8)
+        # A matte that went wrong must not hide the place from the next alignment.
+        self.person = person if person.mean() < MOST_PERSON else None
 
     def close(self) -> None:
         self.window.close()
@@ -143,7 +152,7 @@ class OpenCVAligner:
         matches = match(view.features, features)
         if len(matches) < FEWEST_INLIERS:
             return None
-        homography, inliers = cv2.findHomography(
+        found, inliers = cv2.findHomography(
             view.features.keypoints[matches[:, 0]],
             features.keypoints[matches[:, 1]],
             cv2.USAC_MAGSAC,
@@ -151,7 +160,10 @@ class OpenCVAligner:
             maxIters=2000,
             confidence=0.9999,
         )
-        if homography is None or not is_plausible(homography, self.plate_size, self.frame_size):
+        if found is None:
+            return None
+        homography = np.asarray(found, np.float64)
+        if not is_plausible(homography, self.plate_size, self.frame_size):
             return None
         count = int(inliers.sum())
         if count < max(FEWEST_INLIERS, INLIER_SHARE * len(matches)):
@@ -174,18 +186,26 @@ class OpenCVAligner:
         warped = cv2.warpPerspective(view.probe, small, self.probe_size)
         covered = coverage_of(small, self.plate_probe_size, self.probe_size).astype(bool)
         outside = np.ones(covered.shape, bool) if self.person is None else self.person == 0
-        if not outside.any():
-            outside[:] = True
         seen = covered & outside
-        light = gain_and_bias(picture[seen][::3], warped[seen][::3])
+        light = gain_and_bias(picture[seen][::LIGHT_STEP], warped[seen][::LIGHT_STEP])
         difference = np.abs(warped * light[:, 0] + light[:, 1] - picture).mean(-1)
         clipped = np.where(covered, np.minimum(difference, CLIP_LEVELS), UNCOVERED_LEVELS)
         cost = float(clipped[outside].mean())
-        residual = float(difference[seen].mean()) if seen.any() else 255.0
+        residual = self.residual(difference[seen])
         return Candidate(plate_index, homography, matches, inliers, cost, residual, light)
 
+    def residual(self, difference: NDArray[np.floating]) -> float:
+        """Mean of the differences (N,) outside the person; of their better part while nobody has
+        said where the person is."""
+        if not difference.size:
+            return 255.0
+        if self.person is None:
+            count = max(1, int(difference.size * CERTAIN_SHARE))
+            difference = np.partition(difference, count - 1)[:count]
+        return float(difference.mean())
+
     def fall_back(self, frame: Frame) -> tuple[str, Candidate]:
-        """The last good homography, moved along the clean plate; before there is one, none at all."""
+        """The last good homography, moved along the clean plate; before one, the identity."""
         track, window = self.track, self.window
         index = min(max(track.predict(frame.index), window.low), window.high)
         picture = probe(frame.pixels, self.probe_size)
@@ -198,7 +218,8 @@ class OpenCVAligner:
         """Warp at full resolution and match the light."""
         frame, _ = self.window.get(best.plate_index)
         pixels = cv2.LUT(frame.pixels, lookup_table(best.light))
-        warped = cv2.warpPerspective(pixels, best.homography, self.frame_size)
+        whole = cv2.warpPerspective(pixels, best.homography, self.frame_size)
+        warped = np.asarray(whole, np.uint8)
         coverage = coverage_of(best.homography, self.plate_size, self.frame_size)
         warped[coverage == 0] = 0
         alignment = Alignment(

@@ -43,7 +43,7 @@ class Features:
 @functools.cache
 def detector() -> cv2.SIFT:
     """The low contrast threshold is for dim places; the grid thins the abundance elsewhere."""
-    return cv2.SIFT_create(
+    return cv2.SIFT.create(
         nfeatures=2 * KEYPOINTS, contrastThreshold=0.015, enable_precise_upscale=True
     )
 

@@ -18,9 +18,7 @@ SHRINKAGE = 25.0
 plate has too little contrast to tell gain from bias."""
 
 
-def gain_and_bias(
-    frame: NDArray[np.floating], plate: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> NDArray[np.float64]:
     """Least squares of frame = gain * plate + bias, reweighted (Geman-McClure).
 
     frame, plate: (N, 3) levels of 255, at pixels where the plate has data and, as far as known,

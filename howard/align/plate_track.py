@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from howard.align.geometry import Homography
 
-NEAR = (0, 1, -1, 2, -3, 4, -6)
+NEAR = (0, 1, -1, 3, -4)
 """Offsets from the predicted index that every frame tries: a takes' drift is slow, but a
 hand-held camera may stop or hurry."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
@@ -78,7 +78,9 @@ class PlateTrack:
             indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
         return list(dict.fromkeys(indices))
 
-    def accept(self, frame_index: int, plate_index: int, homography: Homography, residual: float) -> None:
+    def accept(
+        self, frame_index: int, plate_index: int, homography: Homography, residual: float
+    ) -> None:
         """Remember a good match."""
         steps = frame_index - self.last_frame_index
         jump = abs(plate_index - self.predict(frame_index))

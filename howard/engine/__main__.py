@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError
@@ -19,7 +20,7 @@ class InfoConfig:
     """Print device, versions, weights and threads: what to paste into a bug report."""
 
 
-COMMANDS = {"run": RunConfig, "info": InfoConfig}
+COMMANDS: dict[str, Any] = {"run": RunConfig, "info": InfoConfig}
 
 
 def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:

@@ -19,15 +19,16 @@ OUT/report.json (schema 1):
         fallback                         null, "last_homography" or "identity"
         homography_frame_from_plate      nine numbers by rows, pixel centres at integers
         milliseconds                     {decode, align, matte, write}; write includes packing
-    totals    frames; seconds, frames_per_second and peak_memory_mb of this call of the program;
-              resumed: frames that an earlier call had finished
+    totals    frames; seconds, frames_per_second, peak_memory_mb and fallbacks (frames without a
+              plate of their own) of this call of the program; resumed: frames that an earlier
+              call had finished
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -99,18 +100,19 @@ class Journal:
                     stale.unlink(missing_ok=True)
             if not self.partial.exists():
                 replace_text(self.partial, json.dumps(self.identity) + "\n")
-            self.file = open(self.partial, "ab")
+            self.file = open(self.partial, "ab")  # noqa: SIM115 - open for the whole run
 
     def is_done(self, index: int) -> bool:
         return index in self.offsets
 
     def last_alignment(self) -> tuple[int, Alignment] | None:
         """Index and alignment of the last finished frame, for the aligner to go on from."""
-        for row in self.rows(reversed(sorted(self.offsets))):
-            fields = {k: row[k] for k in Alignment.__dataclass_fields__}
-            fields["homography_frame_from_plate"] = tuple(fields["homography_frame_from_plate"])
-            return row["index"], Alignment(**fields)
-        return None
+        if not self.offsets:
+            return None
+        (row,) = self.rows([max(self.offsets)])
+        stored = {k: row[k] for k in Alignment.__dataclass_fields__}
+        stored["homography_frame_from_plate"] = tuple(stored["homography_frame_from_plate"])
+        return row["index"], Alignment(**stored)
 
     def begin(self, index: int, pts_seconds: float, alignment: Alignment, **ms: float) -> None:
         """A frame is aligned; `ms` are milliseconds by stage."""
@@ -131,7 +133,7 @@ class Journal:
             self.file.flush()
         self.on_written()
 
-    def rows(self, indices: Iterator[int]) -> Iterator[Row]:
+    def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """Finished rows, read back one at a time."""
         if not self.offsets:
             return
@@ -151,7 +153,7 @@ class Journal:
         partial = self.final.with_suffix(".json.partial")
         with writing(self.final), open(partial, "w") as file:
             file.write(json.dumps(head)[:-1] + ', "frames": [')
-            for position, row in enumerate(self.rows(iter(sorted(self.offsets)))):
+            for position, row in enumerate(self.rows(sorted(self.offsets))):
                 file.write((",\n" if position else "\n") + json.dumps(row))
             file.write('\n], "totals": ' + json.dumps(totals) + "}\n")
         partial.replace(self.final)

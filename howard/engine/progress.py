@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from howard.engine.stages import Stages
 
 PLAIN_EVERY_SECONDS = 5.0
@@ -16,9 +18,10 @@ class Progress:
     """A context manager; `begin` is what `run` calls once the number of frames is known."""
 
     def __init__(self) -> None:
-        self.done, self.resumed, self.total = 0, 0, None
+        self.done, self.resumed = 0, 0
+        self.total: int | None = None
         self.started = self.said = time.monotonic()
-        self.bar = None
+        self.bar: Bar | None = None
 
     def begin(self, stages: Stages) -> None:
         """Follow a run from here on."""
@@ -42,7 +45,11 @@ class Progress:
             self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} frames/s")
         elif now - self.said >= PLAIN_EVERY_SECONDS:
             self.said = now
-            print(f"{self.done}{self.of_total(rate)}, {rate:.2f} frames/s", file=sys.stderr, flush=True)
+            print(
+                f"{self.done}{self.of_total(rate)}, {rate:.2f} frames/s",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def of_total(self, rate: float) -> str:
         """ " of N frames, S s left", as far as known."""
@@ -58,7 +65,7 @@ class Progress:
             self.bar.stop()
 
 
-def make_bar():
+def make_bar() -> Bar:
     """Frames done, frames per second, time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +89,19 @@ class Stages:
         """Complete the report; call it when the writer has finished."""
         seconds = time.monotonic() - self.started
         frames, resumed = len(self.journal.offsets), self.journal.resumed
-        totals = {
-            "frames": frames,
-            "seconds": round(seconds, 3),
-            "frames_per_second": round((frames - resumed) / seconds, 3),
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-            "resumed": resumed,
-        }
         warnings = [*self.shot.warnings, *self.clean_plate.warnings]
-        self.journal.finish(warnings, totals)
-        return RunReport(**totals, fallbacks=self.fallbacks, warnings=warnings)
+        report = RunReport(
+            frames=frames,
+            seconds=round(seconds, 3),
+            frames_per_second=round((frames - resumed) / seconds, 3),
+            peak_memory_mb=round(peak_memory_mb(), 1),
+            resumed=resumed,
+            fallbacks=self.fallbacks,
+            warnings=warnings,
+        )
+        totals = asdict(report)
+        self.journal.finish(totals.pop("warnings"), totals)
+        return report
 
     def __enter__(self) -> Stages:
         self.journal.begin_writing()

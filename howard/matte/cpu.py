@@ -46,7 +46,8 @@ class OnnxMattingNetwork:
         feeds = {
             "frame": planes([pad(p, bottom, right) for p in pictures[0]]),
             "plate": planes([pad(p, bottom, right) for p in pictures[1]]),
-            "coverage": np.stack([pad(c, bottom, right) for c in coverages])[:, None] * np.float32(1),
+            "coverage": np.stack([pad(c, bottom, right) for c in coverages])[:, None]
+            * np.float32(1),
             "small_frame": planes([shrink(p, base) for p in pictures[0]]),
             "small_plate": planes([shrink(p, base) for p in pictures[1]]) * small_coverage,
             "small_coverage": small_coverage,
@@ -65,15 +66,15 @@ def open_session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # A frame's tensors come and go with it: an arena would keep the largest set for ever.
-    options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(
             str(weights), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime raises a kind per cause, none of them public
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{weights} is not a model that ONNX Runtime can load: {reason}") from error
+        raise WeightsError(
+            f"{weights} is not a model that ONNX Runtime can load: {reason}"
+        ) from error
     names = {i.name for i in session.get_inputs()}
     if names != INPUTS or [o.name for o in session.get_outputs()] != OUTPUTS:
         raise WeightsError(
@@ -93,23 +94,24 @@ def base_size(width: int, height: int, pixels: int, multiple: int) -> tuple[int,
 
 def planes(pictures: Sequence[NDArray[np.uint8]]) -> Planes:
     """Stack of (H, W, 3) uint8 -> (N, 3, H, W) float32 in [0, 1]."""
-    return cv2.dnn.blobFromImages(pictures, 1 / 255)
+    return np.asarray(cv2.dnn.blobFromImages(pictures, 1 / 255), np.float32)
 
 
 def pad(picture: NDArray[np.uint8], bottom: int, right: int) -> NDArray[np.uint8]:
     """Repeat the last row and column."""
     if not bottom and not right:
         return picture
-    return cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    padded = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, np.uint8)
 
 
 def shrink(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Area average; bilinear where a side grows to its multiple."""
     grows = picture.shape[1] < size[0] or picture.shape[0] < size[1]
     how = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
-    return cv2.resize(picture, size, interpolation=how)
+    return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
 
 
 def shrink_coverage(coverage: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """1 where every pixel that a small one draws on is covered."""
-    return np.float32(shrink(coverage * np.uint8(255), size) == 255)
+    return (shrink(coverage * np.uint8(255), size) == 255).astype(np.float32)

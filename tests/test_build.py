@@ -1,0 +1,219 @@
+"""The build side: the network, its training, its export. Needs the `build` extra."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from engine.export import (  # noqa: E402
+    PARITY_ALPHA,
+    check_parity,
+    example_inputs,
+    export_onnx,
+    load_checkpoint,
+)
+from engine.networks import HowardNetwork  # noqa: E402
+from engine.networks.howard import GROUPS, best_match  # noqa: E402
+from engine.training.losses import laplacian_loss, matting_loss  # noqa: E402
+from engine.training.people import People, premultiplied  # noqa: E402
+from engine.training.scenes import Material, sample  # noqa: E402
+from engine.training.train import TrainConfig, save, split, train  # noqa: E402
+from howard.errors import WeightsError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = HowardNetwork()
+    # The refinement begins as nothing: give it a say, or its export would not be tested.
+    torch.nn.init.normal_(network.refinement.last.weight, std=0.1)
+    return network.half().float().eval()
+
+
+def test_the_default_network_has_at_most_4_million_parameters(network):
+    assert sum(p.numel() for p in network.parameters()) <= 4_000_000
+
+
+def test_alpha_and_foreground_have_the_frames_size(network):
+    with torch.no_grad():
+        alpha, foreground = network(*example_inputs(2, 128, 192))
+    assert alpha.shape == (2, 1, 128, 192)
+    assert foreground.shape == (2, 3, 128, 192)
+    assert 0 <= alpha.min() <= alpha.max() <= 1
+
+
+def test_best_match_forgives_a_displacement_within_its_radius():
+    frame = torch.rand(1, 16, 20, 20)
+    plate = torch.roll(frame, (2, -3), (2, 3))
+    inside = np.s_[:, :, 5:-5, 5:-5]
+    assert best_match(frame, plate, 3)[inside].max() < 1e-6
+    assert best_match(frame, plate, 2)[inside].mean() > 0.05
+
+
+def test_best_match_is_the_smallest_of_the_differences():
+    frame, plate = torch.rand(1, 16, 6, 7), torch.rand(1, 16, 6, 7)
+    padded = np.pad(plate.numpy()[0], ((0, 0), (1, 1), (1, 1)), mode="edge")
+    expected = np.full((GROUPS, 6, 7), np.inf)
+    for dy in range(3):
+        for dx in range(3):
+            difference = np.abs(frame.numpy()[0] - padded[:, dy : dy + 6, dx : dx + 7])
+            grouped = difference.reshape(GROUPS, -1, 6, 7).mean(1)
+            expected = np.minimum(expected, grouped)
+    assert best_match(frame, plate, 1)[0].numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_plate_under_a_hole_reaches_the_output_only_through_the_encoder(network):
+    frame, plate, coverage, *small = example_inputs(1, 64, 64)
+    nothing = torch.zeros_like(coverage)
+    dark = torch.zeros_like(plate), nothing
+    small_dark = torch.zeros_like(small[1]), torch.zeros_like(small[2])
+    with torch.no_grad():
+        first = network(frame, *dark, small[0], *small_dark)[0]
+        second = network(frame, plate, nothing, small[0], *small_dark)[0]
+    assert torch.equal(first, second)
+
+
+def test_onnx_agrees_with_torch_at_other_sizes_and_batches(network, tmp_path):
+    model = tmp_path / "network.onnx"
+    export_onnx(network, model)
+    assert check_parity(network, model) <= PARITY_ALPHA
+    assert model.stat().st_size < 10 * 2**20
+    assert [p.name for p in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
+    weights = HowardNetwork().state_dict()
+    weights["base.head.bias"] = torch.zeros(5)
+    torch.save({"network": "howard", "weights": weights, "steps": 1}, tmp_path / "c.pt")
+    with pytest.raises(WeightsError, match=r"c\.pt.*base\.head\.bias"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
+class Malicious:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code in a pickle was run')",)
+
+
+def test_a_pickle_with_code_in_it_is_refused(tmp_path):
+    torch.save({"network": "howard", "weights": Malicious()}, tmp_path / "c.pt")
+    with pytest.raises(WeightsError, match=r"c\.pt"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("text", ["", "not a checkpoint"])
+def test_a_file_that_is_no_checkpoint_is_one_line_and_exit_2(tmp_path, text):
+    bad = tmp_path / "bad.pt"
+    bad.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "build_engine.py", str(bad)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "bad.pt" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def person(folder: Path) -> Path:
+    rgba = np.zeros((120, 80, 4), np.uint8)
+    cv2.ellipse(rgba, (40, 70), (20, 50), 0, 0, 360, (60, 90, 200, 255), -1, cv2.LINE_AA)
+    folder.mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / "person.webp"), rgba)
+    return folder / "person.webp"
+
+
+def test_a_scene_depends_on_its_seed_alone(tmp_path):
+    material = Material(People([person(tmp_path)], tmp_path / "cache"))
+    first, again, other = (sample(seed, 64, 96, material) for seed in (5, 5, 6))
+    for a, b in zip(first, again, strict=True):
+        assert np.array_equal(a, b)
+    assert not np.array_equal(first.frame, other.frame)
+
+
+@pytest.mark.parametrize("kind", ["near", "aligned", "missing", "wrong"])
+def test_scenes_are_what_they_say(tmp_path, kind):
+    material = Material(People([person(tmp_path)], tmp_path / "cache"))
+    for seed in range(12):
+        scene = sample(seed, 64, 96, material, {kind: 1.0})
+        assert scene.frame.shape == scene.plate.shape == scene.foreground.shape == (64, 96, 3)
+        assert scene.alpha.shape == scene.coverage.shape == (64, 96)
+        for field in scene:
+            assert field.dtype == np.float32
+            assert field.min() >= 0
+            assert field.max() <= 1
+        assert set(np.unique(scene.coverage)) <= {0, 1}
+        assert scene.plate[scene.coverage == 0].max(initial=0) == 0
+        if kind == "missing":
+            assert scene.coverage.max() == 0
+
+
+def test_where_nobody_stands_frame_and_aligned_plate_agree(tmp_path):
+    material = Material(People([person(tmp_path)], tmp_path / "cache"))
+    differences = []
+    for seed in range(30):
+        scene = sample(seed, 64, 96, material, {"aligned": 1.0})
+        empty = (scene.alpha == 0) & (scene.coverage == 1)
+        if empty.sum() > 1000:
+            differences.append(np.abs(scene.frame - scene.plate)[empty].mean())
+    assert np.median(differences) < 0.1
+
+
+def test_people_are_stored_premultiplied_and_cropped(tmp_path):
+    out = premultiplied(person(tmp_path), 512)
+    assert out.shape[0] < 120
+    assert out.shape[1] < 80
+    assert (out[..., :3] <= out[..., 3:]).all()
+
+
+def test_validation_files_are_never_trained_on():
+    files = [Path(f"{i}.webp") for i in range(100)]
+    kept, held = split(files, held_out=False), split(files, held_out=True)
+    assert set(kept) | set(held) == set(files)
+    assert not set(kept) & set(held)
+    assert len(held) == 5
+
+
+def test_the_losses_are_zero_for_the_truth_and_grow_with_the_error():
+    alpha, foreground = torch.rand(2, 1, 32, 32), torch.rand(2, 3, 32, 32)
+    loss, difference = matting_loss(alpha, foreground, alpha, foreground)
+    assert loss == difference == 0
+    near = laplacian_loss(alpha + 0.1 * torch.randn_like(alpha), alpha)
+    assert 0 < near < laplacian_loss(alpha + 0.3 * torch.randn_like(alpha), alpha)
+
+
+def test_the_foreground_counts_only_where_it_is_seen():
+    alpha = torch.zeros(1, 1, 16, 16)
+    loss, _ = matting_loss(alpha, torch.ones(1, 3, 16, 16), alpha, torch.zeros(1, 3, 16, 16))
+    assert loss == 0
+
+
+def test_training_writes_a_checkpoint_that_can_be_exported_and_resumed(tmp_path):
+    person(tmp_path / "people")
+    config = TrainConfig(
+        tmp_path / "c.pt",
+        people=tmp_path / "people",
+        cache=tmp_path / "cache",
+        minutes=0.05,
+        base_share=0.5,
+        batch=2,
+        workers=0,
+        threads=1,
+    )
+    train(config)
+    name, network = load_checkpoint(tmp_path / "c.pt")
+    assert name == "howard"
+    first = torch.load(tmp_path / "c.pt", weights_only=True)["steps"]
+    train(replace(config, resume=True, minutes=0.02))
+    assert torch.load(tmp_path / "c.pt", weights_only=True)["steps"] > first
+    assert not network.training
+
+
+def test_a_checkpoint_is_written_whole(tmp_path):
+    save(tmp_path / "c.pt", HowardNetwork(), "howard", 7)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+    assert torch.load(tmp_path / "c.pt", weights_only=True)["steps"] == 7
