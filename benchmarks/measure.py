@@ -22,7 +22,7 @@ from howard.engine.info import processor
 
 SCHEMA = 1
 LIBRARIES = (
-    *("numpy", "opencv-contrib-python-headless", "av", "onnxruntime", "openvino", "fpng-py"),
+    *("numpy", "opencv-contrib-python-headless", "av", "onnxruntime", "isal"),
     *("torch", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "onnxruntime-gpu"),
 )
 """Distributions whose versions are recorded where they are installed."""

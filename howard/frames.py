@@ -75,7 +75,7 @@ class Alignment(Noun):
     residual: float
     """Mean absolute difference of plate and frame outside the person, in levels of 255."""
     coverage: float
-    """Share of the frame that the plate covers, in [0, 1]."""
+    """Share of the frame that the plate covers, in [0, 1]; 0 where a guess was no use."""
     fallback: str | None
     """None, or why the plate is a guess: "last_homography" or "identity"."""
     homography_frame_from_plate: tuple[float, ...]

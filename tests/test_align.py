@@ -153,9 +153,18 @@ def test_without_any_texture_the_identity_is_taken(level):
     assert plate.coverage.min() == 1
 
 
-def test_a_plate_of_another_place_is_not_forced():
+def test_a_plate_of_another_place_is_not_forced_and_not_used():
     plate = aligner([view(place(5), 0, 0)])(Frame(0, 0.0, view(place(6), 0, 0)))
     assert plate.alignment.fallback == "identity"
+    assert plate.coverage.max() == plate.pixels.max() == 0
+    assert plate.alignment.coverage == 0
+
+
+def test_a_guess_that_fits_is_used():
+    flat = np.full((270, 480, 3), 90, np.uint8)
+    plate = aligner([flat])(Frame(0, 0.0, flat))
+    assert plate.alignment.fallback == "identity"
+    assert plate.alignment.coverage == 1
 
 
 def test_a_mirrored_plate_is_not_forced():

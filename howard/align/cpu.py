@@ -221,6 +221,8 @@ class OpenCVAligner:
         whole = cv2.warpPerspective(pixels, best.homography, self.frame_size)
         warped = np.asarray(whole, np.uint8)
         coverage = coverage_of(best.homography, self.plate_size, self.frame_size)
+        if fallback and self.track.is_useless(best.residual):
+            coverage[:] = 0
         warped[coverage == 0] = 0
         alignment = Alignment(
             plate_index=best.plate_index,

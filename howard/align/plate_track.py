@@ -23,6 +23,10 @@ a look around: the takes' clocks may differ by seconds."""
 LOOK_AROUND_EVERY = 12
 LOST_RATIO = 1.6
 """The track counts as lost when a residual exceeds the running one by this factor."""
+USELESS_LEVELS = 15.0
+USELESS_RATIO = 2.0
+"""A fallback whose residual exceeds both, the levels and this multiple of the running residual,
+shows another view: the network is better off without it."""
 PACE_MEMORY = 0.9
 """Share of the old pace kept at each step: about ten frames' worth of memory."""
 
@@ -67,6 +71,10 @@ class PlateTrack:
     def is_lost(self, residual: float) -> bool:
         """Whether the best near candidate is so bad that the wide ones should be tried."""
         return self.residual is not None and residual > LOST_RATIO * self.residual + 2.0
+
+    def is_useless(self, residual: float) -> bool:
+        """Whether a plate that was only guessed explains so little that none is better."""
+        return residual > max(USELESS_LEVELS, USELESS_RATIO * (self.residual or 0.0))
 
     def candidates(self, frame_index: int, wide: bool, low: int, high: int) -> list[int]:
         """Indices to try, near ones best guess first, each in [low, high] (the window) once."""
