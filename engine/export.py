@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from pathlib import Path
 
@@ -67,7 +66,8 @@ def export_onnx(network: HowardNetwork, out: Path) -> None:
     trained for, so that the run side needs no table of networks.
     """
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in network.INPUTS}
-    traced = io.BytesIO()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The tracing exporter: the newer one takes a minute where this takes 5 s, because it
@@ -75,20 +75,18 @@ def export_onnx(network: HowardNetwork, out: Path) -> None:
         torch.onnx.export(
             network,
             example_inputs(2, 128, 192),
-            traced,
+            partial,
             input_names=list(network.INPUTS),
             output_names=list(network.OUTPUTS),
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
-    model = onnx.load_from_string(traced.getvalue())
+    model = onnx.load(partial)
     store_weights_as_half(model.graph)
     onnx.checker.check_model(model, full_check=True)
     for key, value in network.METADATA.items():
         model.metadata_props.add(key=key, value=str(value))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
     onnx.save_model(model, str(partial))
     partial.replace(out)
 
