@@ -62,8 +62,8 @@ def example_inputs(batch: int, height: int, width: int, seed: int = 0) -> tuple[
 def export_onnx(network: HowardNetwork, out: Path) -> None:
     """Write the ONNX model, whole or not at all, with dynamic batch and sizes.
 
-    Metadata: the multiples that the inputs must obey and the long side that the base was
-    trained for, so that the run side needs no table of networks.
+    Metadata: the multiples that the inputs must obey and the area that the base was trained
+    for, so that the run side needs no table of networks.
     """
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in network.INPUTS}
     out.parent.mkdir(parents=True, exist_ok=True)
