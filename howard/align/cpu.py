@@ -26,6 +26,9 @@ UNCOVERED_LEVELS = 60.0
 what it finds nearby."""
 REPROJECTION_PIXELS = 2.0
 """MAGSAC++ threshold at the working scale of 640; scaled up with the frame."""
+SWITCH_LEVELS = 0.25
+"""How much lower the cost must be to leave the expected clean-plate frame: more than chance makes
+of it, less than a view that really fits better."""
 LIGHT_STEP = 5
 """Every so many probe pixels are enough for two numbers a channel: some 6,000."""
 FEWEST_INLIERS = 12
@@ -127,13 +130,21 @@ class OpenCVAligner:
         track, window = self.track, self.window
         window.advance(track.predict(frame.index))
         picture = probe(frame.pixels, self.probe_size)
-        near = self.try_all(frame.index, False, picture, features)
-        best = min(near, key=lambda c: c.cost, default=None)
+        found = self.try_all(frame.index, False, picture, features)
+        best = self.choose(frame.index, found)
         due = track.is_due_for_a_look_around(frame.index)
         if best is None or due or track.is_lost(best.residual):
-            found = near + self.try_all(frame.index, True, picture, features)
-            best = min(found, key=lambda c: c.cost, default=None)
+            found += self.try_all(frame.index, True, picture, features)
+            best = self.choose(frame.index, found)
         return best
+
+    def choose(self, frame_index: int, found: list[Candidate]) -> Candidate | None:
+        """The lowest cost, with a preference for going on as before: what a plane cannot explain
+        lies elsewhere in every clean-plate frame, and flickers where they alternate."""
+        window = self.window
+        expected = min(max(self.track.predict(frame_index), window.low), window.high)
+        prices = [c.cost + SWITCH_LEVELS * (c.plate_index != expected) for c in found]
+        return found[int(np.argmin(prices))] if found else None
 
     def try_all(
         self, frame_index: int, wide: bool, picture: NDArray[np.float32], features: Features
