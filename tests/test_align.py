@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from howard.align.cpu import OpenCVAligner, coverage_of
+from howard.align.comparison import coverage_of
+from howard.align.cpu import OpenCVAligner
 from howard.align.geometry import corners, project, scaling
 from howard.frames import Frame, VideoInfo
 from sample.truth import load_truth
