@@ -45,6 +45,8 @@ class VideoInfo(Noun):
     """Average rate; None for images."""
     still: bool = False
     """One image: it stands for a video of that one frame, at any time."""
+    files: tuple[Path, ...] = ()
+    """The file, or the images, that hold it."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -13,8 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from engine.export import (  # noqa: E402
-    PARITY_ALPHA,
-    check_parity,
+    PARITY,
     example_inputs,
     export_onnx,
     load_checkpoint,
@@ -34,7 +33,7 @@ def network():
     network = HowardNetwork()
     # The refinement begins as nothing: give it a say, or its export would not be tested.
     torch.nn.init.normal_(network.refinement.last.weight, std=0.1)
-    return network.half().float().eval()
+    return network.eval()
 
 
 def test_the_default_network_has_at_most_4_million_parameters(network):
@@ -82,9 +81,20 @@ def test_the_plate_under_a_hole_reaches_the_output_only_through_the_encoder(netw
 
 def test_onnx_agrees_with_torch_at_other_sizes_and_batches(network, tmp_path):
     model = tmp_path / "network.onnx"
-    export_onnx(network, model)
-    assert check_parity(network, model) <= PARITY_ALPHA
+    differences = export_onnx(network, model)
+    assert differences.keys() == PARITY.keys()
+    assert all(differences[name] <= PARITY[name] for name in PARITY)
     assert model.stat().st_size < 10 * 2**20
+    assert [p.name for p in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_a_model_that_disagrees_with_torch_is_not_kept(network, tmp_path, monkeypatch):
+    monkeypatch.setitem(PARITY, "alpha", -1.0)
+    model = tmp_path / "network.onnx"
+    model.write_bytes(b"the good one")
+    with pytest.raises(WeightsError, match="alpha differs"):
+        export_onnx(network, model)
+    assert model.read_bytes() == b"the good one"
     assert [p.name for p in tmp_path.iterdir()] == ["network.onnx"]
 
 

@@ -39,10 +39,24 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
     assert "run, info" in capsys.readouterr().err
 
 
-def test_missing_arguments_exit_2():
-    with pytest.raises(SystemExit) as exit_:
-        main(["run", "a.mp4"])
-    assert exit_.value.code == 2
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "a.mp4"], "CLEAN_PLATE"),
+        (["run", "a", "b", "c", "--batch", "x"], "--batch"),
+        (["run", "a", "b", "c", "--device", "tpu"], "cpu"),
+        (["run", "a", "b", "c", "d"], "d"),
+        (["run", "a", "b", "--out", "c"], "there is no option --out"),
+        (["run", "a", "b", "c", "-overwrite"], "--overwrite"),
+        (["--version"], "there is no command"),
+        ([], "there is no command"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_line_and_exit_2(capsys, arguments, told):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert told in error
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])

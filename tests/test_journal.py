@@ -1,6 +1,8 @@
 """What a run leaves behind, and how the next one goes on from it."""
 
 import json
+from dataclasses import replace
+from io import FileIO
 
 import pytest
 
@@ -77,7 +79,7 @@ def test_an_empty_run_still_reports(tmp_path):
 
 
 def test_an_interrupted_run_is_gone_on_with(tmp_path):
-    started(tmp_path, 0, 1).file.close()
+    started(tmp_path, 0, 1).close()
     again = journal(tmp_path)
     assert again.resumed == 2
     assert [again.is_done(i) for i in range(3)] == [True, True, False]
@@ -91,7 +93,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path):
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path):
     log = started(tmp_path, 0, 1)
-    log.file.close()
+    log.close()
     text = log.partial.read_bytes()
     log.partial.write_bytes(text[:-10])
     again = journal(tmp_path)
@@ -103,7 +105,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
 
 
 def test_a_row_without_its_picture_is_done_again(tmp_path):
-    started(tmp_path, 0, 1).file.close()
+    started(tmp_path, 0, 1).close()
     frame_path(tmp_path, 0).unlink()
     assert [journal(tmp_path).is_done(i) for i in range(2)] == [False, True]
 
@@ -118,7 +120,7 @@ def test_a_finished_run_needs_nothing_more(tmp_path):
 
 
 def test_another_run_is_not_mixed_in(tmp_path):
-    started(tmp_path, 0).file.close()
+    started(tmp_path, 0).close()
     with pytest.raises(OutputError, match=r"another run.*--overwrite"):
         journal(tmp_path, {"shot": "else"})
     assert frame_path(tmp_path, 0).exists()
@@ -126,9 +128,58 @@ def test_another_run_is_not_mixed_in(tmp_path):
 
 def test_pictures_of_another_program_are_not_touched(tmp_path):
     (tmp_path / "000007.png").write_bytes(b"theirs")
-    with pytest.raises(OutputError, match="something else"):
+    with pytest.raises(OutputError, match="no run of Howard"):
         journal(tmp_path)
     assert (tmp_path / "000007.png").read_bytes() == b"theirs"
+
+
+def test_not_even_overwrite_clears_pictures_of_another_program(tmp_path):
+    (tmp_path / "000007.png").write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="no run of Howard"):
+        journal(tmp_path, overwrite=True)
+
+
+def test_going_on_follows_the_last_frame_with_a_plate_of_its_own(tmp_path):
+    log = started(tmp_path, 0)
+    for i, fallback in ((1, None), (2, "last_homography")):
+        log.begin(i, i / 30, replace(ALIGNMENT, plate_index=i, fallback=fallback))
+        frame_path(tmp_path, i).write_bytes(b"png")
+        log.written(i, 1.0)
+    log.close()
+    index, alignment = journal(tmp_path).last_alignment()
+    assert (index, alignment.plate_index) == (1, 1)
+    assert journal(tmp_path).fallbacks() == 1
+
+
+def test_reading_an_earlier_run_changes_nothing(tmp_path):
+    started(tmp_path, 0, 1).finish([], {"frames": 2})
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    journal(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_finished_report_gives_its_rows_back_to_be_added_to(tmp_path):
+    started(tmp_path, 0, 1, 2).finish([], {"frames": 3})
+    frame_path(tmp_path, 1).unlink()
+    again = journal(tmp_path)
+    again.begin_writing()
+    record(again, tmp_path, 1)
+    assert again.resumed == 2
+    again.finish(["new"], {"frames": 3})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["index"] for row in report["frames"]] == [0, 1, 2]
+    assert report["warnings"] == ["new"]
+    assert sorted(p.name for p in tmp_path.iterdir())[-1] == "report.json"
+
+
+def test_a_full_disk_is_one_error_also_when_the_journal_is_closed(tmp_path):
+    log = started(tmp_path, 0)
+    log.file = FileIO("/dev/full", "w")
+    log.begin(1, 0.0, ALIGNMENT)
+    with pytest.raises(OutputError, match="No space left"):
+        log.written(1, 1.0)
+    log.close()
+    assert not log.is_done(1)
 
 
 def test_other_files_in_the_folder_do_not_matter(tmp_path):

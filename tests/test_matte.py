@@ -56,6 +56,14 @@ def test_a_person_who_is_not_in_the_plate_is_cut_out(network):
     assert matte.alpha[alpha == 0].mean() < 0.05
 
 
+def test_an_odd_size_is_not_stretched(network):
+    frame, plate, alpha = scene(67, 131)
+    even = [np.pad(p, ((0, 1), (0, 1), (0, 0)), mode="edge") for p in (frame, plate)]
+    expected = run(network, *even).alpha[:131, :67]
+    assert np.abs(run(network, frame, plate).alpha - expected).max() < 1e-5
+    assert alpha.shape == (131, 67)
+
+
 def test_an_empty_place_stays_empty(network):
     _, plate, _ = scene(640, 360)
     assert run(network, plate, plate).alpha.mean() < 0.01

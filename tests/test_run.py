@@ -224,6 +224,37 @@ def test_bad_input_with_overwrite_loses_nothing(videos, finished, tmp_path):
     assert (out / "report.json").exists()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_pictures_that_are_read_are_never_written_over(tmp_path, overwrite):
+    for i in range(3):
+        write_image(tmp_path / "shot" / f"{i:06d}.png", shot_frame(i))
+    still = write_image(tmp_path / "plate.png", plate_frame(0))
+    before = {p.name: p.read_bytes() for p in (tmp_path / "shot").iterdir()}
+    with pytest.raises(OutputError, match="which is an input"):
+        run(RunConfig(tmp_path / "shot", still, tmp_path / "shot", overwrite=overwrite))
+    assert {p.name: p.read_bytes() for p in (tmp_path / "shot").iterdir()} == before
+
+
+def test_an_output_inside_the_shots_folder_can_be_gone_on_with(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "shot" / f"{i}.png", shot_frame(i))
+    still = write_image(tmp_path / "plate.png", plate_frame(0))
+    config = RunConfig(tmp_path / "shot", still, tmp_path / "shot" / "out")
+    run(config)
+    assert run(config).resumed == 2
+
+
+def test_a_replaced_picture_of_the_shot_is_noticed(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "shot" / f"{i}.png", shot_frame(i))
+    still = write_image(tmp_path / "plate.png", plate_frame(0))
+    config = RunConfig(tmp_path / "shot", still, tmp_path / "out")
+    run(config)
+    write_image(tmp_path / "shot" / "1.png", shot_frame(5))
+    with pytest.raises(OutputError, match="another run"):
+        run(config)
+
+
 def test_overwrite_starts_anew(videos, tmp_path):
     out = tmp_path / "out"
     run(RunConfig(*videos, out))

@@ -1,8 +1,9 @@
 """Align: for each frame of the shot, the clean-plate image that fits it best, warped onto it.
 
 This module is the stage's contract. `plate_track.py` decides which clean-plate frames to try
-and what to do when none fits, `geometry.py` and `light.py` hold the arithmetic; all of that is
-the same on every device. `cpu.py` finds features, matches, warps with OpenCV.
+and what to do when none fits, `window.py` keeps them, `geometry.py` and `light.py` hold the
+arithmetic; all of that is the same on every device. `cpu.py` aligns with OpenCV: `features.py`
+finds and matches keypoints, `comparison.py` judges candidates.
 """
 
 from __future__ import annotations

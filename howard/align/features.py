@@ -77,11 +77,8 @@ def spread(
     counts = np.bincount(cell, minlength=rows * columns)
     rank = np.empty(len(xy), int)
     rank[order] = np.arange(len(xy)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # Raise the share of each cell until the whole budget is used.
-    share = KEYPOINTS // (rows * columns)
-    while np.minimum(counts, share).sum() < min(KEYPOINTS, len(xy)):
-        share += max(1, share // 4)
-    return np.flatnonzero(rank < share)
+    # The first of every cell, then the second of every cell, until the budget is used.
+    return np.lexsort((-response, rank))[:KEYPOINTS]
 
 
 def match(plate: Features, frame: Features) -> NDArray[np.intp]:

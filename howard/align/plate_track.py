@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from howard.align.geometry import Homography
 
 NEAR = (0, 1, -1, 3, -4)
-"""Offsets from the predicted index that every frame tries: a takes' drift is slow, but a
+"""Offsets from the predicted index that every frame tries: the takes drift apart slowly, but a
 hand-held camera may stop or hurry."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
 """A match farther from the prediction is a relocation and says nothing about the pace."""

@@ -72,7 +72,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         # Decoded from memory because imread prints its own line about a file it cannot read.
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except (OSError, cv2.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); export or copy it again") from error
+        why = getattr(error, "strerror", None) or "too large or damaged"
+        raise InputError(f"{path} cannot be read ({why}); export or copy it again") from error
     if bgr is None:
         raise InputError(f"{path} is damaged or no image; export or copy it again")
     if bgr.dtype == np.uint16:
@@ -99,7 +100,8 @@ def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     frames = _frames(files)
     first = next(frames)
     height, width = first.pixels.shape[:2]
-    return Source(VideoInfo(path, width, height, len(files), None, still), [], first, frames)
+    info = VideoInfo(path, width, height, len(files), None, still, tuple(files))
+    return Source(info, [], first, frames)
 
 
 def _frames(files: list[Path]) -> Generator[Frame]:

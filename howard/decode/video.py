@@ -34,7 +34,7 @@ def open_video_file(path: Path) -> Source:
         raise InputError(f"{path} holds no frame that can be read; export or copy it again")
     height, width = first.pixels.shape[:2]
     rate = float(video.rate) if video.rate else None
-    info = VideoInfo(path, width, height, video.stated.frames, rate)
+    info = VideoInfo(path, width, height, video.stated.frames, rate, files=(path,))
     return Source(info, video.warnings, first, frames)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from howard.config import RunConfig
@@ -24,28 +27,45 @@ COMMANDS: dict[str, Any] = {"run": RunConfig, "info": InfoConfig}
 
 
 def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
-    """Raises ConfigError for an option that does not exist, naming the nearest."""
+    """Raises ConfigError, in one line, for what cannot be understood."""
     import tyro
 
-    check_options(arguments)
-    return tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="howard", description=__doc__, args=list(arguments)
-    )
+    check_words(arguments)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="howard", description=__doc__, args=list(arguments)
+            )
+    except SystemExit as ending:
+        if not ending.code:
+            raise
+        raise ConfigError(f"{in_one_line(said.getvalue())}: see --help") from None
 
 
-def check_options(arguments: Sequence[str]) -> None:
-    """ConfigError for a misspelt command or option: one line, before tyro's page of help."""
+def check_words(arguments: Sequence[str]) -> None:
+    """ConfigError for a misspelt command or option that names the nearest."""
     command, *rest = arguments or [""]
-    if command.startswith("-"):
+    if command in ("-h", "--help"):
         return
     if command not in COMMANDS:
         raise ConfigError(f"there is no command {command!r}{nearest(command, list(COMMANDS))}")
-    known = [f"--{f.name.replace('_', '-')}" for f in fields(COMMANDS[command])]
-    known += ["--no-overwrite", "--help"]
+    known = ["--help"]
+    for field in fields(COMMANDS[command]):
+        if field.default is not MISSING:  # the others are positional
+            name = field.name.replace("_", "-")
+            known += [f"--{name}", f"--no-{name}"] if field.default is False else [f"--{name}"]
     for word in rest:
         option = word.split("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in known:
+        is_option = option.startswith("-") and not option[1:2].isdigit()
+        if is_option and option not in (*known, "-h"):
             raise ConfigError(f"there is no option {option}{nearest(option, known)}")
+
+
+def in_one_line(page: str) -> str:
+    """The parser's boxed page of complaint, without its frame and its advice."""
+    text = re.sub(r"[^\x20-\x7e\n]", " ", page).split("For full helptext")[0]
+    return " ".join(text.split()).rstrip(" :")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -54,21 +74,13 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f": did you mean {close[0]}?" if close else f": try {', '.join(known)}"
 
 
-def run_command(config: RunConfig) -> int:
+def run_command(config: RunConfig) -> None:
     """Run with a progress bar, and say what came of it."""
     from howard.engine.progress import Progress
     from howard.engine.run import run
 
     with Progress() as progress:
-        try:
-            report = run(config, progress.begin)
-        except KeyboardInterrupt:
-            print(
-                f"\nStopped: {progress.done} whole frames are in {config.out}; "
-                "the same command goes on from there",
-                file=sys.stderr,
-            )
-            return INTERRUPTED
+        report = run(config, progress.begin)
     for warning in report.warnings:
         print(f"howard: warning: {warning}", file=sys.stderr)
     if report.fallbacks:
@@ -77,7 +89,6 @@ def run_command(config: RunConfig) -> int:
         f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
         f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
     )
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,13 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if isinstance(config, RunConfig):
-            return run_command(config)
-        from howard.engine.info import info
+            run_command(config)
+        else:
+            from howard.engine.info import info
 
-        print("\n".join(f"{name:32} {value}" for name, value in info().items()))
+            print("\n".join(f"{name:32} {value}" for name, value in info().items()))
     except HowardError as error:
         print(f"howard: {error}", file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        advice = "\nhoward: stopped; what is in OUT is whole, the same command goes on from there"
+        print(advice, file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -10,7 +10,7 @@ from howard import __version__
 from howard.errors import WeightsError
 
 PACKAGES = (
-    "numpy opencv-contrib-python-headless av onnxruntime tyro rich "
+    "numpy opencv-contrib-python-headless av isal onnxruntime tyro rich "
     "torch cupy-cuda13x nvidia-dali-cuda130 tensorrt"
 ).split()
 

@@ -2,13 +2,15 @@
 
 The journal OUT/report.partial.jsonl begins with a line that identifies the run (inputs, weights,
 options that change pixels); each following line is one frame whose picture stands. An interrupted
-run leaves it there, and the next run with the same identity goes on from it. It is read and
-written line by line, so that its memory does not grow with the video.
+run leaves it there, and the next run with the same identity goes on from it. report.json holds the
+same lines, so that both are read and written one row at a time: of a finished frame only the place
+of its row is kept in memory.
 
 OUT/report.json (schema 1):
     schema    1
     howard    version
-    run       the identity: shot, clean_plate (path, bytes, modified), weights, device
+    run       the identity: shot, clean_plate and weights (path, files, bytes, modified), batch,
+              device
     warnings  list of sentences
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame
@@ -19,100 +21,134 @@ OUT/report.json (schema 1):
         fallback                         null, "last_homography" or "identity"
         homography_frame_from_plate      nine numbers by rows, pixel centres at integers
         milliseconds                     {decode, align, matte, write}; write includes packing
-    totals    frames; seconds, frames_per_second, peak_memory_mb and fallbacks (frames without a
-              plate of their own) of this call of the program; resumed: frames that an earlier
-              call had finished
+    totals    frames, and of them fallbacks (without a plate of their own); of the last call that
+              made pictures: seconds, frames_per_second, peak_memory_mb, and resumed, the frames
+              that earlier calls had finished
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from howard import __version__
-from howard.errors import OutputError
+from howard.errors import HowardError, OutputError
 from howard.frames import Alignment
 from howard.write import frame_path
-from howard.write.files import output_error, prepare_folder
+from howard.write.files import output_error, partial_path, prepare_folder
 
 Row = dict[str, Any]
 PICTURE = re.compile(r"\d{6,}\.png")
 
 
 class Journal:
-    """The record of one output folder. Rows are begun by the loop, finished by the writer."""
+    """The record of one output folder. Rows are begun by the loop, finished by the writer.
+
+    Making one only reads; `begin_writing` is the first to change the folder.
+    """
 
     def __init__(self, out: Path, run: Row, overwrite: bool) -> None:
         self.out, self.identity = out, {"schema": 1, "howard": __version__, "run": run}
         self.partial, self.final = out / "report.partial.jsonl", out / "report.json"
+        self.overwrite = overwrite
         self.open_rows: dict[int, Row] = {}
         self.offsets: dict[int, int] = {}
-        """Index of each finished frame -> where its line begins in the journal."""
+        """Index of each finished frame -> where its row begins in `source`."""
+        self.file: FileIO | None = None
         self.on_written: Callable[[], None] = lambda: None
-        self.overwrite = overwrite
-        if not overwrite:
+        with writing(out):
+            finished = self.final.exists() and not self.partial.exists()
+            self.source = self.final if finished else self.partial
             self.check_ownership()
-            self.load()
+            self.end = 0 if overwrite else self.find_rows()
         self.resumed = len(self.offsets)
 
     def check_ownership(self) -> None:
-        """OutputError if the folder holds pictures that this run did not make."""
-        stored = read_header(self.partial) or read_header(self.final)
-        if stored is None and (self.final.exists() or any(pictures(self.out))):
-            problem = "holds pictures or a report of something else, and no journal of a run"
-        elif stored is not None and stored != self.identity:
-            problem = "holds another run (other inputs, options or version)"
-        else:
-            return
-        raise OutputError(f"{self.out} {problem}: choose another folder, or give --overwrite")
+        """OutputError if the folder holds what this run did not make and may not replace."""
+        stored = read_header(self.source)
+        if stored is None and (self.source.exists() or any(pictures(self.out))):
+            raise OutputError(
+                f"{self.out} holds numbered pictures or a report that no run of Howard made: "
+                "choose another folder"
+            )
+        if stored not in (None, self.identity) and not self.overwrite:
+            raise OutputError(
+                f"{self.out} holds another run (other inputs, options or version): "
+                "choose another folder, or give --overwrite"
+            )
 
-    def load(self) -> None:
-        """Find what is finished; drop a line that was cut off, and rows without a picture."""
-        if self.final.exists() and not self.partial.exists():
-            report = json.loads(self.final.read_text())
-            rows = (json.dumps(row) + "\n" for row in report["frames"])
-            text = json.dumps(self.identity) + "\n" + "".join(rows)
-            replace_text(self.partial, text)
-        if not self.partial.exists():
-            return
-        with open(self.partial, "r+b") as file:
-            position = len(file.readline())
+    def find_rows(self) -> int:
+        """Find the rows whose pictures stand; returns where the last whole row ends."""
+        if not self.source.exists():
+            return 0
+        with open(self.source, "rb") as file:
+            end = len(file.readline())
             for line in file:
-                if not line.endswith(b"\n"):
-                    file.truncate(position)
+                row = parse_row(line)
+                if row is None:  # cut off, or the end of report.json
                     break
-                index = json.loads(line)["index"]
-                if frame_path(self.out, index).exists():
-                    self.offsets[index] = position
-                position += len(line)
+                if frame_path(self.out, row["index"]).exists():
+                    self.offsets[row["index"]] = end
+                end += len(line)
+        return end
 
     def begin_writing(self) -> None:
-        """Make the journal; with --overwrite, clear the folder of the earlier run first."""
+        """Make the folder; with --overwrite, clear it of the earlier run first."""
         prepare_folder(self.out)
-        with writing(self.partial):
-            if self.overwrite:
+        if self.overwrite:
+            with writing(self.out):
                 for stale in (self.partial, self.final, *pictures(self.out)):
                     stale.unlink(missing_ok=True)
-            if not self.partial.exists():
-                replace_text(self.partial, json.dumps(self.identity) + "\n")
-            self.file = open(self.partial, "ab")  # noqa: SIM115 - open for the whole run
+            self.source = self.partial
+
+    def open_for_rows(self) -> FileIO:
+        """The journal, ready to be appended to; made, or made from report.json, as need be."""
+        if self.partial.exists():
+            os.truncate(self.partial, self.end)
+        else:
+            with replacing(self.partial) as new:
+                new.write(json.dumps(self.identity).encode() + b"\n")
+                self.offsets = self.copy_rows(new, b"")
+            self.source = self.partial
+        # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+        file = FileIO(self.partial, "ab")
+        file.seek(0, os.SEEK_END)
+        return file
+
+    def copy_rows(self, file: IO[bytes], between: bytes) -> dict[int, int]:
+        """Write all finished rows in order, a line each; returns where each begins."""
+        indices, places = sorted(self.offsets), {}
+        for row in self.rows(indices):
+            index = row["index"]
+            places[index] = file.tell()
+            file.write(
+                json.dumps(row).encode() + (between if index != indices[-1] else b"") + b"\n"
+            )
+        return places
 
     def is_done(self, index: int) -> bool:
         return index in self.offsets
 
     def last_alignment(self) -> tuple[int, Alignment] | None:
-        """Index and alignment of the last finished frame, for the aligner to go on from."""
-        if not self.offsets:
-            return None
-        (row,) = self.rows([max(self.offsets)])
-        stored = {k: row[k] for k in Alignment.__dataclass_fields__}
-        stored["homography_frame_from_plate"] = tuple(stored["homography_frame_from_plate"])
-        return row["index"], Alignment(**stored)
+        """Index and alignment of the last frame that had a plate of its own, to go on from."""
+        for row in self.rows(sorted(self.offsets, reverse=True)):
+            if row["fallback"] is None:
+                stored = {k: row[k] for k in Alignment.__dataclass_fields__}
+                stored["homography_frame_from_plate"] = tuple(stored["homography_frame_from_plate"])
+                return row["index"], Alignment(**stored)
+        return None
+
+    def fallbacks(self) -> int:
+        """Number of finished frames without a plate of their own."""
+        return sum(row["fallback"] is not None for row in self.rows(self.offsets))
 
     def begin(self, index: int, pts_seconds: float, alignment: Alignment, **ms: float) -> None:
         """A frame is aligned; `ms` are milliseconds by stage."""
@@ -127,46 +163,64 @@ class Journal:
         row = self.open_rows.pop(index)
         row["milliseconds"]["write"] = milliseconds
         row["milliseconds"] = {k: round(v, 2) for k, v in row["milliseconds"].items()}
-        self.offsets[index] = self.file.tell()
+        line = json.dumps(row).encode() + b"\n"
         with writing(self.partial):
-            self.file.write(json.dumps(row).encode() + b"\n")
-            self.file.flush()
+            self.file = self.file or self.open_for_rows()
+            place = self.file.tell()
+            if self.file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.offsets[index] = place
         self.on_written()
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:
         """Finished rows, read back one at a time."""
         if not self.offsets:
             return
-        with open(self.partial, "rb") as file:
+        with open(self.source, "rb") as file:
             for index in indices:
                 file.seek(self.offsets[index])
-                yield json.loads(file.readline())
+                row = parse_row(file.readline())
+                assert row is not None, f"row {index} was whole when it was found"
+                yield row
 
     def close(self) -> None:
         """Safe to call twice."""
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
     def finish(self, warnings: list[str], totals: Row) -> None:
-        """Write report.json from the journal, and remove the journal."""
+        """Write report.json from the journal, and remove the journal. A report that stands and to
+        which no frame was added stays as it is."""
         self.close()
-        head = {**self.identity, "warnings": warnings}
-        partial = self.final.with_suffix(".json.partial")
-        with writing(self.final), open(partial, "w") as file:
-            file.write(json.dumps(head)[:-1] + ', "frames": [')
-            for position, row in enumerate(self.rows(sorted(self.offsets))):
-                file.write((",\n" if position else "\n") + json.dumps(row))
-            file.write('\n], "totals": ' + json.dumps(totals) + "}\n")
-        partial.replace(self.final)
-        self.partial.unlink()
+        if self.source == self.final and self.final.exists():
+            return
+        head = json.dumps({**self.identity, "warnings": warnings})[:-1] + ', "frames": [\n'
+        with writing(self.final):
+            with replacing(self.final) as file:
+                file.write(head.encode())
+                self.copy_rows(file, b",")
+                file.write(f'], "totals": {json.dumps(totals)}}}\n'.encode())
+            self.partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """OutputError, with the remedy, for what the system refuses."""
+def parse_row(line: bytes) -> Row | None:
+    """A line of the journal or of report.json; None for one that is not a whole row."""
     try:
-        yield
-    except OSError as error:
-        raise output_error(file, error) from error
+        row = json.loads(line.rstrip(b",\n")) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "index" in row else None
+
+
+def read_header(file: Path) -> Row | None:
+    """Identity of the run that wrote this journal or report; None if there is none."""
+    try:
+        with open(file, "rb") as opened:
+            line = opened.readline().decode().rstrip()
+        stored = json.loads(line + "]}" if line.endswith('"frames": [') else line)
+        return {k: stored[k] for k in ("schema", "howard", "run")}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def pictures(folder: Path) -> Iterator[Path]:
@@ -175,18 +229,24 @@ def pictures(folder: Path) -> Iterator[Path]:
         yield from (p for p in folder.iterdir() if PICTURE.fullmatch(p.name))
 
 
-def read_header(file: Path) -> Row | None:
-    """Identity of the run that wrote this journal or report; None if there is none."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """OutputError, with the remedy, for what the system refuses."""
     try:
-        text = file.read_text() if file.suffix == ".json" else file.open().readline()
-        stored = json.loads(text)
-        return {k: stored[k] for k in ("schema", "howard", "run")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        yield
+    except HowardError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
-def replace_text(file: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text)
-    partial.replace(file)
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is complete."""
+    partial = partial_path(path)
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

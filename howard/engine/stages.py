@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from howard.align import Aligner
 from howard.config import RunConfig
 from howard.decode import VideoReader, open_video
-from howard.engine.journal import Journal
+from howard.engine.journal import PICTURE, Journal
 from howard.engine.timing import Stopwatch, peak_memory_mb
-from howard.errors import DeviceError
+from howard.errors import DeviceError, OutputError
 from howard.frames import Frame, Matte, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork, default_weights
 
@@ -42,7 +43,6 @@ class Stages:
     network: MattingNetwork
     journal: Journal
     batch: int
-    fallbacks: int = 0
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -68,7 +68,6 @@ class Stages:
                 plate = self.aligner(frame)
             ms = {"decode": frame.decode_milliseconds, "align": watch.milliseconds}
             self.journal.begin(frame.index, frame.pts_seconds, plate.alignment, **ms)
-            self.fallbacks += plate.alignment.fallback is not None
             plates.append(plate)
         return plates
 
@@ -96,7 +95,7 @@ class Stages:
             frames_per_second=round((frames - resumed) / seconds, 3),
             peak_memory_mb=round(peak_memory_mb(), 1),
             resumed=resumed,
-            fallbacks=self.fallbacks,
+            fallbacks=self.journal.fallbacks(),
             warnings=warnings,
         )
         totals = asdict(report)
@@ -108,9 +107,9 @@ class Stages:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.shot.close()
-        self.aligner.close()
-        self.journal.close()
+        with ExitStack() as closers:
+            for stage in (self.journal, self.aligner, self.shot):
+                closers.callback(stage.close)
 
 
 def build_stages(config: RunConfig) -> Stages:
@@ -127,22 +126,36 @@ def build_stages(config: RunConfig) -> Stages:
 
     weights = config.weights or default_weights()
     network = OnnxMattingNetwork(weights, config.threads or len(os.sched_getaffinity(0)))
-    shot = open_video(config.shot)
-    clean_plate = open_video(config.clean_plate)
-    identity = {
-        "shot": identify(config.shot),
-        "clean_plate": identify(config.clean_plate),
-        "weights": identify(weights),
-        "device": "cpu",
-    }
-    journal = Journal(config.out, identity, config.overwrite)
-    aligner = OpenCVAligner(shot.info, clean_plate, journal.last_alignment())
+    with ExitStack() as opened:
+        shot = opened.enter_context(closing(open_video(config.shot)))
+        clean_plate = opened.enter_context(closing(open_video(config.clean_plate)))
+        check_output_apart(config.out, shot.info, clean_plate.info)
+        identity = {
+            "shot": identify(config.shot, shot.info.files),
+            "clean_plate": identify(config.clean_plate, clean_plate.info.files),
+            "weights": identify(weights, (weights,)),
+            "batch": config.batch,
+            "device": "cpu",
+        }
+        journal = Journal(config.out, identity, config.overwrite)
+        aligner = OpenCVAligner(shot.info, clean_plate, journal.last_alignment())
+        opened.pop_all()
     return Stages(shot, clean_plate, aligner, network, journal, config.batch)
 
 
-def identify(path: Path) -> dict[str, Any]:
-    """Enough to notice that a file was replaced, without reading it."""
-    if not path.exists():  # a pattern of images
-        return {"path": str(path.absolute())}
-    stat = path.stat()
-    return {"path": str(path.absolute()), "bytes": stat.st_size, "modified": stat.st_mtime_ns}
+def check_output_apart(out: Path, *inputs: VideoInfo) -> None:
+    """OutputError if pictures that are read lie where pictures will be written."""
+    for file in (file for info in inputs for file in info.files):
+        if PICTURE.fullmatch(file.name) and file.resolve().parent == out.resolve():
+            raise OutputError(f"{out} holds {file.name}, which is an input: choose another folder")
+
+
+def identify(path: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Enough to notice that a file was added, removed or replaced, without reading it."""
+    stats = [file.stat() for file in files]
+    return {
+        "path": str(path.absolute()),
+        "files": len(stats),
+        "bytes": sum(stat.st_size for stat in stats),
+        "modified": max(stat.st_mtime_ns for stat in stats),
+    }

@@ -38,18 +38,19 @@ class OnnxMattingNetwork:
 
     def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
         height, width = frames[0].pixels.shape[:2]
-        pictures = [f.pixels for f in frames], [p.pixels for p in plates]
-        coverages = [p.coverage for p in plates]
+        # Padded first: the base's output is enlarged to the padded size.
         bottom, right = -height % self.full_multiple, -width % self.full_multiple
-        base = base_size(width, height, self.base_pixels, self.base_multiple)
+        pictures = [pad(f.pixels, bottom, right) for f in frames]
+        backgrounds = [pad(p.pixels, bottom, right) for p in plates]
+        coverages = [pad(p.coverage, bottom, right) for p in plates]
+        base = base_size(width + right, height + bottom, self.base_pixels, self.base_multiple)
         small_coverage = np.stack([shrink_coverage(c, base) for c in coverages])[:, None]
         feeds = {
-            "frame": planes([pad(p, bottom, right) for p in pictures[0]]),
-            "plate": planes([pad(p, bottom, right) for p in pictures[1]]),
-            "coverage": np.stack([pad(c, bottom, right) for c in coverages])[:, None]
-            * np.float32(1),
-            "small_frame": planes([shrink(p, base) for p in pictures[0]]),
-            "small_plate": planes([shrink(p, base) for p in pictures[1]]) * small_coverage,
+            "frame": planes(pictures),
+            "plate": planes(backgrounds),
+            "coverage": np.stack(coverages)[:, None].astype(np.float32),
+            "small_frame": planes([shrink(p, base) for p in pictures]),
+            "small_plate": planes([shrink(p, base) for p in backgrounds]) * small_coverage,
             "small_coverage": small_coverage,
         }
         alpha, foreground = self.session.run(OUTPUTS, feeds)

@@ -39,7 +39,7 @@ def prepare_folder(output: Path) -> None:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for stale in output.glob(partial_path(output / "*.png").name):
+        for stale in output.glob(partial_path(output / "*").name):
             stale.unlink(missing_ok=True)
         probe = partial_path(output / "probe.png")
         probe.write_bytes(b"-")  # not empty: a full disk still takes a name
