@@ -14,6 +14,7 @@ pytest.importorskip("onnx")
 
 from engine.export import (  # noqa: E402
     PARITY,
+    deployable,
     example_inputs,
     export_onnx,
     load_checkpoint,
@@ -33,7 +34,7 @@ def network():
     network = HowardNetwork()
     # The refinement begins as nothing: give it a say, or its export would not be tested.
     torch.nn.init.normal_(network.refinement.last.weight, std=0.1)
-    return network.eval()
+    return deployable(network)
 
 
 def test_the_default_network_has_at_most_4_million_parameters(network):
@@ -86,6 +87,21 @@ def test_onnx_agrees_with_torch_at_other_sizes_and_batches(network, tmp_path):
     assert all(differences[name] <= PARITY[name] for name in PARITY)
     assert model.stat().st_size < 10 * 2**20
     assert [p.name for p in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_folding_and_rounding_hardly_change_the_network():
+    torch.manual_seed(1)
+    network = HowardNetwork().eval()
+    for module in network.modules():  # statistics as after training, not 0 and 1
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    inputs = example_inputs(1, 128, 128)
+    with torch.no_grad():
+        before = network(*inputs)[0]
+        after = deployable(network)(*inputs)[0]
+    # Eleven bits of weight, through some forty layers.
+    assert 0 < (before - after).abs().max() < 5e-3
 
 
 def test_a_model_that_disagrees_with_torch_is_not_kept(network, tmp_path, monkeypatch):
