@@ -54,7 +54,7 @@ class Place:
     reliable: bool
 
 
-PLATES = {"near": 0.62, "pair": 0.16, "aligned": 0.08, "missing": 0.08, "wrong": 0.06}
+PLATES = {"near": 0.54, "pair": 0.12, "aligned": 0.22, "missing": 0.07, "wrong": 0.05}
 """How a sample's plate comes about, and how often."""
 
 
@@ -200,10 +200,12 @@ def make_people(
     layers = []
     for _ in range(count):
         # Without a plate to trust only people can be told from the place: draw no objects there.
-        if material.people is None or (place.reliable and rng.random() < 0.2):
+        if material.people is None or (place.reliable and rng.random() < 0.35):
             layer = drawn(rng, height, width)
         else:
             layer = put(rng, height, width, *material.people.draw(rng))
+            if rng.random() < 0.4:
+                layer = hold(rng, layer)
         if rng.random() < 0.12:
             layer = camouflage(rng, layer, place.live)
         if rng.random() < 0.15:
@@ -236,6 +238,21 @@ def put(
         person = np.asarray(shrunk, np.float32)
         matrix[:, :2] /= scale
     return np.clip(cv2.warpAffine(person, matrix, (width, height), flags=cv2.INTER_LINEAR), 0, 1)
+
+
+def hold(rng: np.random.Generator, layer: Foreground) -> Foreground:
+    """Give the person something to hold or wear: whatever touches them is foreground."""
+    height, width = layer.shape[:2]
+    rows, columns = np.nonzero(layer[..., 3] > 0.5)
+    if not len(rows):
+        return layer
+    at = rng.integers(len(rows))
+    size = max(8, int(min(height, width, rng.uniform(0.15, 0.6) * np.ptp(rows) + 8)))
+    thing = drawn(rng, size, size)
+    move = np.array([[1, 0, columns[at] - size / 2], [0, 1, rows[at] - size / 2]])
+    thing = cv2.warpAffine(thing, move, (width, height), flags=cv2.INTER_NEAREST)
+    over, under = (thing, layer) if rng.random() < 0.7 else (layer, thing)
+    return np.asarray(over + under * (1 - over[..., 3:]), np.float32)
 
 
 def camouflage(rng: np.random.Generator, layer: Foreground, live: Image) -> Foreground:
