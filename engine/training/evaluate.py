@@ -30,7 +30,7 @@ class EvaluateConfig:
     cache: Path = Path("/tmp/howard-training")
     scenes: int = 40
     """Scenes of each kind."""
-    height: int = 432
+    height: int = 448
     width: int = 576
     ratio: int = 2
     """Full size over base size."""
