@@ -250,7 +250,8 @@ def hold(rng: np.random.Generator, layer: Foreground) -> Foreground:
     size = max(8, int(min(height, width, rng.uniform(0.15, 0.6) * np.ptp(rows) + 8)))
     thing = drawn(rng, size, size)
     move = np.array([[1, 0, columns[at] - size / 2], [0, 1, rows[at] - size / 2]])
-    thing = cv2.warpAffine(thing, move, (width, height), flags=cv2.INTER_NEAREST)
+    moved = cv2.warpAffine(thing, move, (width, height), flags=cv2.INTER_NEAREST)
+    thing = np.asarray(moved, np.float32)
     over, under = (thing, layer) if rng.random() < 0.7 else (layer, thing)
     return np.asarray(over + under * (1 - over[..., 3:]), np.float32)
 
