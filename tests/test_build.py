@@ -19,12 +19,13 @@ from engine.export import (  # noqa: E402
     export_onnx,
     load_checkpoint,
 )
-from engine.networks import HowardNetwork  # noqa: E402
-from engine.networks.howard import GROUPS, best_match  # noqa: E402
+from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
+from engine.networks.howard import GROUPS, best_match, matte  # noqa: E402
+from engine.training.batches import MaterialConfig, pictures, split  # noqa: E402
 from engine.training.losses import laplacian_loss, matting_loss  # noqa: E402
 from engine.training.people import People, premultiplied  # noqa: E402
 from engine.training.scenes import Material, sample  # noqa: E402
-from engine.training.train import TrainConfig, save, split, train  # noqa: E402
+from engine.training.train import TrainConfig, save, train  # noqa: E402
 from howard.errors import WeightsError  # noqa: E402
 
 
@@ -43,9 +44,10 @@ def test_the_default_network_has_at_most_4_million_parameters(network):
 
 def test_alpha_and_foreground_have_the_frames_size(network):
     with torch.no_grad():
-        alpha, foreground = network(*example_inputs(2, 128, 192))
+        alpha, foreground, doubt = network(*example_inputs(2, 128, 192))
     assert alpha.shape == (2, 1, 128, 192)
     assert foreground.shape == (2, 3, 128, 192)
+    assert doubt.shape == (2, 1, 32, 48)  # half the base size
     assert 0 <= alpha.min() <= alpha.max() <= 1
 
 
@@ -69,15 +71,21 @@ def test_best_match_is_the_smallest_of_the_differences():
     assert best_match(frame, plate, 1)[0].numpy() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_plate_under_a_hole_reaches_the_output_only_through_the_encoder(network):
-    frame, plate, coverage, *small = example_inputs(1, 64, 64)
-    nothing = torch.zeros_like(coverage)
-    dark = torch.zeros_like(plate), nothing
-    small_dark = torch.zeros_like(small[1]), torch.zeros_like(small[2])
-    with torch.no_grad():
-        first = network(frame, *dark, small[0], *small_dark)[0]
-        second = network(frame, plate, nothing, small[0], *small_dark)[0]
-    assert torch.equal(first, second)
+def test_an_opaque_pixel_keeps_the_frames_colour_and_others_recompose():
+    frame, background, alpha = torch.rand(3, 1, 3, 8, 8)
+    logit = torch.logit(alpha[:, :1].clamp(0.05, 0.95))
+    person = torch.rand(1, 3, 8, 8) * 0.5 + 0.25
+    seen = torch.sigmoid(logit)
+    mixed = seen * person + (1 - seen) * background
+    out, foreground = matte(logit, person - background, mixed)
+    assert (foreground - person).abs().max() < 1e-5
+    assert (out - seen).abs().max() < 1e-6
+    assert torch.equal(matte(logit + 99, torch.ones(1, 3, 8, 8), frame)[1], frame)
+
+
+def test_the_fast_network_is_less_than_half_the_size(network):
+    count = sum(p.numel() for p in network.parameters())
+    assert sum(p.numel() for p in NETWORKS["howard-fast"]().parameters()) < count / 2
 
 
 def test_onnx_agrees_with_torch_at_other_sizes_and_batches(network, tmp_path):
@@ -204,42 +212,93 @@ def test_validation_files_are_never_trained_on():
     assert len(held) == 5
 
 
+def test_fine_tuning_folders_may_hold_any_pictures(tmp_path):
+    for name in ("b.png", "a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [f.name for f in pictures(tmp_path)] == ["a.jpg", "b.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty holds no pictures"):
+        pictures(tmp_path / "empty")
+
+
 def test_the_losses_are_zero_for_the_truth_and_grow_with_the_error():
     alpha, foreground = torch.rand(2, 1, 32, 32), torch.rand(2, 3, 32, 32)
-    loss, difference = matting_loss(alpha, foreground, alpha, foreground)
+    sure = torch.zeros(2, 1, 16, 16)
+    loss, difference = matting_loss(alpha, foreground, sure, alpha, foreground)
     assert loss == difference == 0
     near = laplacian_loss(alpha + 0.1 * torch.randn_like(alpha), alpha)
     assert 0 < near < laplacian_loss(alpha + 0.3 * torch.randn_like(alpha), alpha)
 
 
 def test_the_foreground_counts_only_where_it_is_seen():
-    alpha = torch.zeros(1, 1, 16, 16)
-    loss, _ = matting_loss(alpha, torch.ones(1, 3, 16, 16), alpha, torch.zeros(1, 3, 16, 16))
+    alpha, sure = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 8, 8)
+    loss, _ = matting_loss(alpha, torch.ones(1, 3, 16, 16), sure, alpha, torch.zeros(1, 3, 16, 16))
     assert loss == 0
 
 
-def test_training_writes_a_checkpoint_that_can_be_exported_and_resumed(tmp_path):
+def test_doubt_learns_the_error_of_alpha():
+    true_alpha, colour = torch.zeros(1, 1, 16, 16), torch.zeros(1, 3, 16, 16)
+    alpha = torch.full_like(true_alpha, 0.25)
+    right, wrong = torch.full((1, 1, 8, 8), 0.25), torch.zeros(1, 1, 8, 8)
+    aware = matting_loss(alpha, colour, right, true_alpha, colour)[0]
+    unaware = matting_loss(alpha, colour, wrong, true_alpha, colour)[0]
+    assert float(unaware - aware) == pytest.approx(0.25**2)
+
+
+def training(tmp_path: Path, out: str) -> TrainConfig:
     person(tmp_path / "people")
-    config = TrainConfig(
-        tmp_path / "c.pt",
-        people=tmp_path / "people",
-        cache=tmp_path / "cache",
-        minutes=0.05,
+    return TrainConfig(
+        tmp_path / out,
+        networks=("howard-fast",),
+        material=MaterialConfig(people=tmp_path / "people", cache=tmp_path / "cache"),
+        steps=4,
         base_share=0.5,
         batch=2,
+        validate_every=2,
         workers=0,
         threads=1,
     )
+
+
+def test_training_leaves_checkpoints_pictures_and_can_be_resumed(tmp_path):
+    config = training(tmp_path, "run")
     train(config)
-    name, network = load_checkpoint(tmp_path / "c.pt")
-    assert name == "howard"
-    first = torch.load(tmp_path / "c.pt", weights_only=True)["steps"]
-    train(replace(config, resume=True, minutes=0.02))
-    assert torch.load(tmp_path / "c.pt", weights_only=True)["steps"] > first
-    assert not network.training
+    out = config.out
+    names = ["howard-fast-best.pt", "howard-fast.pt", "validation"]
+    assert sorted(f.name for f in out.iterdir()) == names
+    for file in out.glob("*.pt"):
+        name, network = load_checkpoint(file)
+        assert name == "howard-fast"
+        assert not network.training
+    assert len(list((out / "validation").iterdir())) == 2
+    train(replace(config, resume=True, steps=6))
+    assert torch.load(out / "howard-fast.pt", weights_only=True)["steps"] == 6
+
+
+def test_training_depends_on_its_seed_alone(tmp_path):
+    first, again = training(tmp_path, "first"), training(tmp_path, "again")
+    train(first)
+    train(again)
+    a, b = (torch.load(c.out / "howard-fast.pt", weights_only=True) for c in (first, again))
+    for key, value in a["latest"].items():
+        assert torch.equal(value, b["latest"][key])
+
+
+def test_fine_tuning_begins_with_the_given_weights(tmp_path):
+    train(training(tmp_path, "first"))
+    config = replace(
+        training(tmp_path, "tuned"), start=tmp_path / "first", learning_rate=0.0, steps=1
+    )
+    train(config)
+    a, b = (
+        torch.load(tmp_path / name / "howard-fast.pt", weights_only=True)
+        for name in ("first", "tuned")
+    )
+    key = "base.head.weight"
+    assert torch.equal(a["weights"][key], b["latest"][key])
 
 
 def test_a_checkpoint_is_written_whole(tmp_path):
-    save(tmp_path / "c.pt", HowardNetwork(), "howard", 7)
+    save(tmp_path / "c.pt", {"steps": 7})
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
     assert torch.load(tmp_path / "c.pt", weights_only=True)["steps"] == 7

@@ -1,7 +1,12 @@
 """The networks that Howard can train and export, by name."""
 
-from engine.networks.howard import HowardNetwork
+from collections.abc import Callable
 
-NETWORKS = {"howard": HowardNetwork}
+from engine.networks.howard import HowardNetwork, howard_fast
+
+NETWORKS: dict[str, Callable[[], HowardNetwork]] = {
+    "howard": HowardNetwork,
+    "howard-fast": howard_fast,
+}
 
 __all__ = ["NETWORKS", "HowardNetwork"]

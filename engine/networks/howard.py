@@ -15,7 +15,7 @@ The two-part shape follows Lin et al., *Real-Time High-Resolution Background Mat
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
@@ -26,11 +26,30 @@ BASE_MULTIPLE = 32
 """Height and width of the small inputs must be multiples of this."""
 FULL_MULTIPLE = 2
 """Height and width of the full-size inputs must be multiples of this."""
-BASE_PIXELS = 512 * 288
-"""Area of the small inputs at most: the size of the pictures that the base was trained on, as
-far as how large people stand in them. Smaller frames go in as they are."""
 GROUPS = 8
-HIDDEN = 8
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a network of this family is."""
+
+    encoder: tuple[int, int, int, int]
+    """Channels at 1/2, 1/4, 1/8 and 1/16 of the base size."""
+    trunk: tuple[int, int]
+    """At 1/16 and 1/32."""
+    radii: tuple[int, int, int]
+    """Of the search for the best match at 1/4, 1/8 and 1/16, in pixels there."""
+    hidden: int
+    """Channels that the base hands to the refinement."""
+    refinement: int
+    """Channels at half the full size."""
+    base_pixels: int
+    """Area of the small inputs at most: the size of the pictures that the base was trained on, as
+    far as how large people stand in them. Smaller frames go in as they are."""
+
+
+DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 16, 512 * 288)
+FAST = Size((16, 24, 48, 64), (96, 128), (1, 2, 2), 4, 8, 384 * 216)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -95,30 +114,37 @@ class Compare(nn.Module):
 
 
 class Base(nn.Module):
-    """The whole picture at reduced size: coarse alpha, foreground residual, hidden features."""
+    """The whole picture at reduced size: coarse alpha and colour, hidden features, doubt."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Size) -> None:
         super().__init__()
-        self.encode2 = conv(3, 24, 2)
-        self.encode4 = nn.Sequential(conv(24, 40, 2), conv(40, 40))
-        self.encode8 = nn.Sequential(conv(40, 64, 2), conv(64, 64))
-        self.encode16 = nn.Sequential(conv(64, 96, 2), conv(96, 96))
-        self.compare4 = Compare(40, radius=2)
-        self.compare8 = Compare(64, radius=3)
-        self.compare16 = Compare(96, radius=3)
+        e2, e4, e8, e16 = size.encoder
+        t16, t32 = size.trunk
+        self.encode2 = conv(3, e2, 2)
+        self.encode4 = nn.Sequential(conv(e2, e4, 2), conv(e4, e4))
+        self.encode8 = nn.Sequential(conv(e4, e8, 2), conv(e8, e8))
+        self.encode16 = nn.Sequential(conv(e8, e16, 2), conv(e16, e16))
+        self.compare4, self.compare8, self.compare16 = (
+            Compare(channels, radius)
+            for channels, radius in zip(size.encoder[1:], size.radii, strict=True)
+        )
         c4, c8, c16 = (c.outputs for c in (self.compare4, self.compare8, self.compare16))
-        self.trunk16 = nn.Sequential(conv(96 + c16 + 1, 144), Residual(144), Residual(144))
-        self.trunk32 = nn.Sequential(conv(144, 192, 2), Residual(192), Residual(192))
-        self.context = nn.Linear(192, 192)
-        self.trunk32b = Residual(192)
-        self.decode16 = conv(192 + 144, 96)
-        self.decode8 = nn.Sequential(conv(96 + 64 + c8 + 1, 64), conv(64, 64))
-        self.decode4 = nn.Sequential(conv(64 + 40 + c4 + 1, 40), conv(40, 40))
-        self.decode2 = conv(40 + 24 * 2 + 1, 24)
-        self.head = nn.Conv2d(24, 4 * 4 + HIDDEN, 3, 1, 1)
+        self.trunk16 = nn.Sequential(conv(e16 + c16 + 1, t16), Residual(t16), Residual(t16))
+        self.trunk32 = nn.Sequential(conv(t16, t32, 2), Residual(t32), Residual(t32))
+        self.context = nn.Linear(t32, t32)
+        self.trunk32b = Residual(t32)
+        self.decode16 = conv(t32 + t16, e16)
+        self.decode8 = nn.Sequential(conv(e16 + e8 + c8 + 1, e8), conv(e8, e8))
+        self.decode4 = nn.Sequential(conv(e8 + e4 + c4 + 1, e4), conv(e4, e4))
+        self.decode2 = conv(e4 + 2 * e2 + 1, e2)
+        self.head = nn.Conv2d(e2, 4 * 4 + size.hidden, 3, 1, 1)
+        self.doubt = nn.Conv2d(e2, 1, 3, 1, 1)
 
-    def forward(self, frame: Tensor, plate: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, h, w) in; logits (N, 4, h, w) and hidden features (N, HIDDEN, h/2, w/2) out."""
+    def forward(
+        self, frame: Tensor, plate: Tensor, coverage: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, C, h, w) in; out: logits (N, 4, h, w), hidden features (N, hidden, h/2, w/2) and
+        doubt (N, 1, h/2, w/2), the error of alpha that the network expects, in [0, 1]."""
         n = frame.shape[0]
         x2 = self.encode2(torch.cat([frame, plate]) - 0.5)
         x4 = self.encode4(x2)
@@ -137,80 +163,95 @@ class Base(nn.Module):
         d2 = (x2[:n] - x2[n:]).abs() * covered[0]
         y = self.decode2(torch.cat([resize_like(y, x2), x2[:n], d2, covered[0]], 1))
         head = self.head(y)
-        return F.pixel_shuffle(head[:, :16], 2), head[:, 16:]
+        return F.pixel_shuffle(head[:, :16], 2), head[:, 16:], torch.sigmoid(self.doubt(y))
 
 
 class Refinement(nn.Module):
-    """Full size: restores what the base's size lost, at half resolution and shuffled up.
+    """Alpha at full size: restores what the base's size lost, at half resolution and shuffled up.
 
     The full-size pictures enter by strided convolutions of their own, whose sum is what one
     convolution over all of them would give, without the memory traffic of joining them first:
-    at 1080p that traffic cost as much as the arithmetic.
+    at 1080p that traffic cost as much as the arithmetic. For the same reason colour is not
+    refined here: see `matte`.
     """
 
-    def __init__(self, channels: int = 16) -> None:
+    def __init__(self, size: Size) -> None:
         super().__init__()
-        self.from_frame = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
-        self.from_difference = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
-        self.from_base = nn.Conv2d(4 + HIDDEN, channels, 3, 1, 1, bias=False)
-        self.first = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        channels = size.refinement
+        self.from_frame = nn.Conv2d(3, channels, 4, 2, 1)
+        self.from_plate = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
+        self.from_base = nn.Conv2d(4 + size.hidden, channels, 3, 1, 1, bias=False)
         self.second = conv(channels, channels)
-        self.last = nn.Conv2d(channels, 16, 3, 1, 1)
+        self.last = nn.Conv2d(channels, 4, 3, 1, 1)
 
-    def forward(
-        self, frame: Tensor, plate: Tensor, coverage: Tensor, logits: Tensor, hidden: Tensor
-    ) -> Tensor:
-        y = self.from_frame(frame - 0.5)
-        y = y + self.from_difference((frame - plate).abs() * coverage)
+    def forward(self, frame: Tensor, plate: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
+        """Full-size pictures and the base's output; returns the logit of alpha (N, 1, H, W)."""
+        y = self.from_frame(frame - 0.5) + self.from_plate(plate - 0.5)
         y = y + resize_like(self.from_base(torch.cat([logits, resize_like(hidden, logits)], 1)), y)
-        y = self.last(self.second(self.first(y)))
-        return resize_like(logits, frame) + F.pixel_shuffle(y, 2)
+        y = self.last(self.second(F.relu(y)))
+        return resize_like(logits[:, :1], frame) + F.pixel_shuffle(y, 2)
 
 
 class HowardNetwork(nn.Module):
-    """Alpha and foreground from a frame, its aligned plate and the plate's coverage.
+    """Alpha, foreground and doubt from a frame, its aligned plate and the plate's coverage.
 
     Colours are RGB in [0, 1]; coverage is 1 where the plate has data, 0 elsewhere, and the
     plate must be 0 where coverage is 0. The `small` inputs are the same pictures at the base
     size (multiples of BASE_MULTIPLE), the others at full size (multiples of FULL_MULTIPLE).
     """
 
-    INPUTS = ("frame", "plate", "coverage", "small_frame", "small_plate", "small_coverage")
-    OUTPUTS = ("alpha", "foreground")
-    METADATA: ClassVar[dict[str, int]] = {
-        "base_multiple": BASE_MULTIPLE,
-        "full_multiple": FULL_MULTIPLE,
-        "base_pixels": BASE_PIXELS,
-    }
+    INPUTS = ("frame", "plate", "small_frame", "small_plate", "small_coverage")
+    OUTPUTS = ("alpha", "foreground", "doubt")
 
-    def __init__(self) -> None:
+    def __init__(self, size: Size = DEFAULT) -> None:
         super().__init__()
-        self.base = Base()
-        self.refinement = Refinement()
+        self.metadata = {
+            "base_multiple": BASE_MULTIPLE,
+            "full_multiple": FULL_MULTIPLE,
+            "base_pixels": size.base_pixels,
+        }
+        self.base = Base(size)
+        self.refinement = Refinement(size)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.zeros_(self.refinement.last.weight)
         nn.init.normal_(self.base.head.weight, std=0.01)
+        nn.init.normal_(self.base.doubt.weight, std=0.01)
 
     def forward(
         self,
         frame: Tensor,
         plate: Tensor,
-        coverage: Tensor,
         small_frame: Tensor,
         small_plate: Tensor,
         small_coverage: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Full size in, alpha (N, 1, H, W) and foreground (N, 3, H, W) in [0, 1] out."""
-        logits, hidden = self.base(small_frame, small_plate, small_coverage)
-        return matte(self.refinement(frame, plate, coverage, logits, hidden), frame)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Alpha (N, 1, H, W) and foreground (N, 3, H, W) at full size, doubt (N, 1, h/2, w/2) at
+        half the base size, all in [0, 1]."""
+        logits, hidden, doubt = self.base(small_frame, small_plate, small_coverage)
+        logit = self.refinement(frame, plate, logits, hidden)
+        return *matte(logit, resize_like(logits[:, 1:], frame), frame), doubt
 
-    def coarse(self, frame: Tensor, plate: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+    def coarse(
+        self, frame: Tensor, plate: Tensor, coverage: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The base alone, for its own share of the training."""
-        return matte(self.base(frame, plate, coverage)[0], frame)
+        logits, _, doubt = self.base(frame, plate, coverage)
+        return *matte(logits[:, :1], logits[:, 1:], frame), doubt
 
 
-def matte(logits: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 4, H, W) -> alpha and foreground; the foreground is the frame plus a residual."""
-    return torch.sigmoid(logits[:, :1]), (frame + logits[:, 1:4]).clamp(0, 1)
+def howard_fast() -> HowardNetwork:
+    """The smaller network, for work near real time on a CPU."""
+    return HowardNetwork(FAST)
+
+
+def matte(logit: Tensor, step: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    """Alpha and foreground from alpha's logit and the coarse `step` = foreground - background.
+
+    As frame = alpha F + (1 - alpha) B, F = frame + (1 - alpha) (F - B): the step is smooth where
+    the person and the place behind are, so that it may come from the base, and alpha and frame
+    bring the strands. An opaque pixel keeps exactly the frame's colour.
+    """
+    alpha = torch.sigmoid(logit)
+    return alpha, (frame + (1 - alpha) * step).clamp(0, 1)

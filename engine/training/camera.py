@@ -44,16 +44,29 @@ class Light:
         self.gain = np.float32(rng.uniform(1 - 0.25 * s, 1 + 0.25 * s) * rng.normal(1, 0.05 * s, 3))
         self.bias = np.float32(rng.normal(0, 0.02 * s))
         self.gamma = rng.uniform(1 - 0.25 * s, 1 + 0.25 * s) if rng.random() < 0.4 else 1.0
-        self.field = None
+        self.field = np.ones((height, width, 1), np.float32)
         if rng.random() < 0.3:
             field = smooth_field(rng, height, width, 3) * np.float32(0.08 * s)
             self.field = (1 + np.clip(field, -0.3, 0.3))[..., None]
 
+    def night(self, rng: np.random.Generator) -> None:
+        """Little light."""
+        self.gain *= np.float32(rng.uniform(0.1, 0.45))
+
+    def lamps(self, rng: np.random.Generator) -> None:
+        """Lamps that shine otherwise: patches of the place are brighter, darker, of other hue."""
+        height, width = self.field.shape[:2]
+        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+        for _ in range(rng.integers(1, 4)):
+            x, y = rng.uniform(0, 1, 2) * (width, height)
+            reach = rng.uniform(0.08, 0.6, 2) * max(height, width)
+            distance = ((xs - x) / reach[0]) ** 2 + ((ys - y) / reach[1]) ** 2
+            patch = np.exp(-(distance ** rng.uniform(0.7, 3))).astype(np.float32)[..., None]
+            change = rng.uniform(-1, 1) + rng.normal(0, 0.35, 3)
+            self.field = self.field * np.exp(patch * change.astype(np.float32) * 0.8)
+
     def __call__(self, picture: Image) -> Image:
-        out = picture * self.gain + self.bias
-        if self.field is not None:
-            out = out * self.field
-        out = np.clip(out, 0, 1)
+        out = np.clip((picture * self.gain + self.bias) * self.field, 0, 1)
         return out if self.gamma == 1.0 else out**self.gamma
 
 

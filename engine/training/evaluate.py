@@ -5,7 +5,7 @@ python -m engine.training.evaluate CHECKPOINT.pt --people DIR --places DIR --vie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -14,20 +14,15 @@ import torch
 import tyro
 
 from engine.export import load_checkpoint
+from engine.training.batches import MaterialConfig, load_material, stack
 from engine.training.scenes import PLATES, sample
-from engine.training.train import TrainConfig, load_material, stack
-
-FIRST_SEED = 7_000_000_000_000
-"""Beyond any seed that training uses."""
+from engine.training.validate import FIRST_SEED
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    people: Path | None = None
-    places: Path | None = None
-    views: tuple[Path, ...] = ()
-    cache: Path = Path("/tmp/howard-training")
+    material: tyro.conf.OmitArgPrefixes[MaterialConfig] = field(default_factory=MaterialConfig)
     scenes: int = 40
     """Scenes of each kind."""
     height: int = 448
@@ -42,15 +37,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, tuple[float, float]]:
     """MAD and MSE, both x1e3, of each kind of plate."""
     torch.set_num_threads(config.threads)
     _, network = load_checkpoint(config.checkpoint)
-    sources = {k: getattr(config, k) for k in ("people", "places", "views", "cache")}
-    material = load_material(TrainConfig(config.checkpoint, **sources), held_out=True)
+    material = load_material(config.material, held_out=True)
     results = {}
     for kind in PLATES:
         errors = []
         for i in range(config.scenes):
             scene = sample(FIRST_SEED + i, config.height, config.width, material, {kind: 1.0})
-            frame, plate, coverage, alpha, _, *small = stack([scene], config.ratio)
-            difference = (network(frame, plate, coverage, *small)[0] - alpha).numpy()
+            alpha, _, *inputs = stack([scene], config.ratio)
+            difference = (network(*inputs)[0] - alpha).numpy()
             errors.append((np.abs(difference).mean() * 1e3, (difference**2).mean() * 1e3))
         results[kind] = tuple(np.mean(errors, 0))
     return results

@@ -19,14 +19,16 @@ def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4) -> Tensor:
 
 
 def matting_loss(
-    alpha: Tensor, foreground: Tensor, true_alpha: Tensor, true_foreground: Tensor
+    alpha: Tensor, foreground: Tensor, doubt: Tensor, true_alpha: Tensor, true_foreground: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Total loss, and the mean absolute difference of alpha (detached, for the log).
 
-    The foreground counts only where it is seen (alpha above 0.02).
+    The foreground counts only where it is seen (alpha above 0.02). `doubt`, at any smaller size,
+    learns the error that alpha has there.
     """
-    difference = (alpha - true_alpha).abs().mean()
+    errors = (alpha - true_alpha).abs()
     seen = (true_alpha > 0.02).float()
     colour = ((foreground - true_foreground).abs() * seen).sum() / (3 * seen.sum() + 1)
-    loss = difference + laplacian_loss(alpha, true_alpha) + 0.4 * colour
-    return loss, difference.detach()
+    expected = F.adaptive_avg_pool2d(errors.detach(), doubt.shape[2:])
+    loss = errors.mean() + laplacian_loss(alpha, true_alpha) + 0.4 * colour
+    return loss + F.mse_loss(doubt, expected), errors.detach().mean()

@@ -33,26 +33,31 @@ class People:
     def __len__(self) -> int:
         return len(self.files)
 
-    def draw(self, rng: np.random.Generator) -> tuple[Foreground, bool]:
-        """One person, perhaps mirrored and recoloured, and whether the body is cut off below."""
-        file = self.files[rng.integers(len(self.files))]
-        rgba = np.load(file, mmap_mode="r").astype(np.float32) / 255
-        if rng.random() < 0.5:
-            rgba = rgba[:, ::-1]
-        rgba = np.ascontiguousarray(rgba)
-        alpha = rgba[..., 3:]
-        gain = rng.uniform(0.5, 1.3) * rng.normal(1, 0.06, 3)
-        colour = np.clip(rgba[..., :3] * gain, 0, alpha)
-        if rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
-            luma = colour.mean(-1, keepdims=True)
-            mix = rng.uniform(0, 0.8)
-            tint = rng.uniform(0.3, 1.7, 3)
-            colour = np.clip(colour * (1 - mix) + luma * tint * mix, 0, alpha)
-        if rng.random() < 0.25:  # other contrast
-            power = rng.uniform(0.6, 1.7)
-            colour = alpha * (colour / np.maximum(alpha, 1e-4)) ** power
-        out = np.concatenate([colour, alpha], -1).astype(np.float32)
-        return out, bool(alpha[-1].max() > 0.5)
+    def pick(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """One person as stored, (H, W, 4) premultiplied, mapped from the disk."""
+        stored: NDArray[np.uint8] = np.load(
+            self.files[rng.integers(len(self.files))], mmap_mode="r"
+        )
+        return stored
+
+
+def recoloured(rng: np.random.Generator, person: Foreground) -> Foreground:
+    """Perhaps mirrored; other light, clothes and contrast."""
+    if rng.random() < 0.5:
+        person = person[:, ::-1]
+    alpha = person[..., 3:]
+    gain = rng.uniform(0.5, 1.3) * rng.normal(1, 0.06, 3)
+    colour = person[..., :3] * gain.astype(np.float32)
+    if rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
+        luma = colour.mean(-1, keepdims=True)
+        mix = np.float32(rng.uniform(0, 0.8))
+        tint = rng.uniform(0.3, 1.7, 3).astype(np.float32)
+        colour = colour * (1 - mix) + luma * tint * mix
+    colour = np.clip(colour, 0, alpha)
+    if rng.random() < 0.25:  # other contrast
+        power = np.float32(rng.uniform(0.6, 1.7))
+        colour = alpha * (colour / np.maximum(alpha, 1e-4)) ** power
+    return np.concatenate([colour, alpha], -1)
 
 
 def premultiplied(file: Path, side: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training import camera, textures
-from engine.training.people import Foreground, People, drawn, outline
+from engine.training.people import Foreground, People, drawn, outline, recoloured
 from engine.training.textures import Image
 from engine.training.views import ViewPair
 
@@ -54,7 +54,7 @@ class Place:
     reliable: bool
 
 
-PLATES = {"near": 0.54, "pair": 0.12, "aligned": 0.22, "missing": 0.07, "wrong": 0.05}
+PLATES = {"near": 0.46, "pair": 0.12, "aligned": 0.2, "missing": 0.12, "wrong": 0.1}
 """How a sample's plate comes about, and how often."""
 
 
@@ -70,7 +70,11 @@ def sample(
     frame, colour, alpha = composite(live, people)
     strength = rng.choice([0.0, 0.3, 1.0], p=[0.3, 0.4, 0.3])
     shot_light = camera.Light(rng, height, width, 1.0 if rng.random() < 0.5 else 0.0)
+    if rng.random() < 0.1:
+        shot_light.night(rng)
     plate_light = camera.Light(rng, height, width, strength)
+    if rng.random() < 0.25:
+        plate_light.lamps(rng)
     frame = camera.expose(rng, shot_light(frame))
     plate = camera.expose(rng, plate_light(shot_light(place.plate)))
     covered = (place.coverage > 0.99).astype(np.float32)
@@ -203,7 +207,7 @@ def make_people(
         if material.people is None or (place.reliable and rng.random() < 0.35):
             layer = drawn(rng, height, width)
         else:
-            layer = put(rng, height, width, *material.people.draw(rng))
+            layer = put(rng, height, width, material.people.pick(rng))
             if rng.random() < 0.4:
                 layer = hold(rng, layer)
         if rng.random() < 0.12:
@@ -217,13 +221,18 @@ def make_people(
     return layers
 
 
-def put(
-    rng: np.random.Generator, height: int, width: int, person: Foreground, cut_below: bool
-) -> Foreground:
-    """Scale, turn and place a person in the frame; one cut off below stands on its lower edge."""
-    rows, columns = person.shape[:2]
+def put(rng: np.random.Generator, height: int, width: int, stored: NDArray[np.uint8]) -> Foreground:
+    """Recolour, scale, turn and place a person in the frame; one whose picture ends in the body
+    stands on the lower edge."""
+    rows, columns = stored.shape[:2]
     size = rng.uniform(0.35, 1.15) if rng.random() < 0.8 else rng.uniform(0.15, 1.8)
     scale = min(size * height / rows, 1.3 * max(size, 0.5) * width / columns)
+    cut_below = stored[-1, :, 3].max() > 127
+    if scale < 0.8:  # shrink first: strands would alias, and small pictures are quick to recolour
+        small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
+        stored = np.asarray(cv2.resize(stored, small, interpolation=cv2.INTER_AREA), np.uint8)
+        rows, columns, scale = stored.shape[0], stored.shape[1], 1.0
+    person = recoloured(rng, stored.astype(np.float32) / np.float32(255))
     angle = rng.normal(0, 0.06)
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     x = rng.uniform(0.1, 0.9) * width
@@ -232,11 +241,6 @@ def put(
         y = max(height - rows * scale / 2 + rng.uniform(0, 0.2) * height, 0)
     matrix = np.array([[c, -s, 0], [s, c, 0]])
     matrix[:, 2] = (x, y) - matrix[:, :2] @ (columns / 2, rows / 2)
-    if scale < 0.6:  # shrink first, or the strands alias
-        small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
-        shrunk = cv2.resize(person, small, interpolation=cv2.INTER_AREA)
-        person = np.asarray(shrunk, np.float32)
-        matrix[:, :2] /= scale
     return np.clip(cv2.warpAffine(person, matrix, (width, height), flags=cv2.INTER_LINEAR), 0, 1)
 
 

@@ -1,11 +1,17 @@
-"""Train a network from procedural two-pass scenes.
+"""Train networks from procedural two-pass scenes.
 
-    python -m engine.training.train OUT.pt --people DIR --places DIR --views DIR --minutes 120
+    python -m engine.training.train OUT --people DIR --places DIR --views DIR... --minutes 120
 
-The base is trained alone on whole pictures at about 224 x 224 first (`--base-share` of the
-time); then base and refinement together on pictures of one to three times that size. Without
-`--people` and `--places` the scenes are drawn from what ships in scikit-image: that proves the
-code, not the weights. Time that the process spends stopped does not count.
+All networks that are named learn from the same scenes, side by side. The base is trained alone on
+whole pictures of about 224 x 224 first (`--base-share` of the run); then base and refinement
+together on pictures of one to three times that size. OUT then holds, for each network, NAME.pt
+(the latest averaged weights, and what `--resume` needs), NAME-best.pt (the best on held-out
+scenes), and validation/*.png (frame, plate, alpha, true alpha).
+
+`--start DIR` begins with the weights of an earlier OUT: with `--people` and `--places` of your own,
+that is fine-tuning. Scenes depend on the seed alone; so does the whole run if its length is given
+in `--steps` and `--workers` and `--threads` are kept. Time that the process spends stopped does
+not count.
 """
 
 from __future__ import annotations
@@ -14,130 +20,111 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
+from rich.progress import Progress
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from engine.networks import NETWORKS, HowardNetwork
+from engine.training.batches import MaterialConfig, Scenes, load_material
 from engine.training.losses import matting_loss
-from engine.training.people import People
-from engine.training.scenes import Material, Sample, sample
-from engine.training.views import view_pairs
+from engine.training.validate import Validation
 
-HELD_OUT = 20
-"""Every HELD_OUT-th person and place is kept for validation."""
-SHAPES = [(224, 224), (160, 288), (288, 160), (192, 256)]
-RATIOS = [1, 2, 2, 3]
-"""Full size over base size in the joint phase."""
 LONGEST_STEP_SECONDS = 20.0
+WARM_UP = 200
+"""Steps in which the learning rate rises."""
+REPORT_EVERY = 100
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     out: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint to write (.pt); continued from if it exists and --resume is given."""
-    network: str = "howard"
-    people: Path | None = None
-    """Folder of straight RGBA people with exact alpha."""
-    places: Path | None = None
-    """Folder of photographs of places."""
-    views: tuple[Path, ...] = ()
-    """Folders, each of one place seen from neighbouring viewpoints."""
-    cache: Path = Path("/tmp/howard-training")
+    """Folder for checkpoints and validation pictures."""
+    networks: tuple[str, ...] = ("howard", "howard-fast")
+    material: tyro.conf.OmitArgPrefixes[MaterialConfig] = field(default_factory=MaterialConfig)
     minutes: float = 120.0
+    steps: int = 0
+    """Length of the run in steps instead of minutes, if not 0."""
     base_share: float = 0.75
-    """Share of the time in which the base is trained alone."""
+    """Share of the run in which the base is trained alone."""
     batch: int = 8
+    """Scenes of 224 x 224; fewer of larger ones."""
     learning_rate: float = 1.5e-3
+    validate_every: int = 500
+    """Steps between validations."""
     threads: int = 2
     workers: int = 1
     seed: int = 1
+    start: Path | None = None
+    """OUT of an earlier run, whose weights to begin with."""
     resume: bool = False
+    """Go on with the run in OUT that was interrupted."""
     device: str = "cpu"
 
 
-def split(files: list[Path], held_out: bool) -> list[Path]:
-    """The training or the validation share of a sorted list of files."""
-    return [f for i, f in enumerate(files) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
+class Learner:
+    """One network with its optimiser and the running average of its weights."""
 
+    def __init__(self, name: str, device: str) -> None:
+        self.name = name
+        self.network = NETWORKS[name]()
+        self.network.to(device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
+        self.best = math.inf
 
-def load_material(config: TrainConfig, held_out: bool = False, side: int = 768) -> Material:
-    """Everything that the command line names; the last tenth of each view folder is held out."""
-    people, places, pairs = None, [], []
-    if config.people:
-        files = split(sorted(config.people.glob("*.webp")), held_out)
-        people = People(files, config.cache / "people", side)
-    if config.places:
-        places = split(sorted(config.places.glob("*.jpg")), held_out)
-    for folder in config.views:
-        found = view_pairs(folder)
-        cut = int(len(found) * 0.9)
-        pairs += found[cut:] if held_out else found[:cut]
-    return Material(people, places, pairs)
+    def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> float:
+        """One update; returns the mean absolute difference of alpha."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        loss, difference = step_loss(self.network, batch, joint)
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        update_average(self.average, self.network, min(0.998, steps / (steps + 50)))
+        return difference.item()
 
+    def state(self) -> dict[str, Any]:
+        """What a run needs to go on."""
+        return {
+            "network": self.name,
+            "weights": self.average.state_dict(),
+            "latest": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+        }
 
-class Scenes(IterableDataset):
-    """Endless batches as tuples of tensors (N, C, H, W): one shape and one ratio a batch."""
+    def restore(self, state: dict[str, Any]) -> None:
+        self.average.load_state_dict(state["weights"])
+        self.network.load_state_dict(state["latest"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best = state["best"]
 
-    def __init__(
-        self, material: Material, config: TrainConfig, joint: bool, first_seed: int
-    ) -> None:
-        self.material, self.config, self.joint, self.first_seed = (
-            material,
-            config,
-            joint,
-            first_seed,
-        )
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        info = torch.utils.data.get_worker_info()
-        worker = info.id if info else 0
-        rng = np.random.default_rng((self.first_seed, worker))
-        seed = self.first_seed + worker * 10**8
-        while True:
-            height, width = SHAPES[rng.integers(len(SHAPES))]
-            ratio = RATIOS[rng.integers(len(RATIOS))] if self.joint else 1
-            count = max(2, self.config.batch // ratio)
-            seeds = range(seed, seed + count)
-            seed += count
-            yield stack(
-                [sample(s, height * ratio, width * ratio, self.material) for s in seeds], ratio
-            )
-
-
-def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
-    """frame, plate, coverage, alpha, foreground and the three small inputs."""
-    full = [
-        torch.from_numpy(np.stack(field))
-        .reshape(len(samples), *field[0].shape[:2], -1)
-        .permute(0, 3, 1, 2)
-        for field in zip(*samples, strict=True)
-    ]
-    frame, plate, coverage = full[:3]
-    small = [F.avg_pool2d(x, ratio) if ratio > 1 else x for x in (frame, plate, coverage)]
-    covered = (small[2] > 0.999).float()
-    return tuple(x.contiguous() for x in (*full, small[0], small[1] * covered, covered))
+    def start_from(self, checkpoint: Path) -> None:
+        """Weights alone."""
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["weights"]
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
 
 
 def step_loss(
     network: HowardNetwork, batch: tuple[Tensor, ...], joint: bool
 ) -> tuple[Tensor, Tensor]:
-    """Loss of one batch, on the coarse output or on the full one."""
-    frame, plate, coverage, true_alpha, true_foreground, *small = batch
-    with torch.autocast(frame.device.type, torch.bfloat16):
-        if joint:
-            alpha, foreground = network(frame, plate, coverage, *small)
-        else:
-            alpha, foreground = network.coarse(frame, plate, coverage)
-    return matting_loss(alpha.float(), foreground.float(), true_alpha, true_foreground)
+    """Loss of one batch, on the coarse output or on the full one; and the difference of alpha."""
+    true_alpha, true_foreground, *inputs = batch
+    with torch.autocast(true_alpha.device.type, torch.bfloat16):
+        alpha, foreground, doubt = network(*inputs) if joint else network.coarse(*inputs[2:])
+    outputs = alpha.float(), foreground.float(), doubt.float()
+    return matting_loss(*outputs, true_alpha, true_foreground)
 
 
 @torch.no_grad()
@@ -149,63 +136,119 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
         kept.copy_(current)
 
 
+class Clock:
+    """How much of the run is done, in steps or in seconds of work."""
+
+    def __init__(self, config: TrainConfig, steps: int = 0, spent: float = 0.0) -> None:
+        self.config, self.steps, self.spent = config, steps, spent
+        self.begun = time.monotonic()
+
+    @property
+    def progress(self) -> float:
+        if self.config.steps:
+            return self.steps / self.config.steps
+        return self.spent / (self.config.minutes * 60)
+
+    @property
+    def joint(self) -> bool:
+        return self.progress >= self.config.base_share
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.spent += min(now - self.begun, LONGEST_STEP_SECONDS)
+        self.begun = now
+        self.steps += 1
+
+    def learning_rate(self) -> float:
+        """Cosine over the run after a warm-up."""
+        falling = 0.5 + 0.5 * math.cos(math.pi * min(self.progress, 1.0)) + 0.01
+        return self.config.learning_rate * falling * min(1.0, (self.steps + 1) / WARM_UP)
+
+
+def batches(config: TrainConfig, material: Any, clock: Clock) -> Iterator[tuple[Tensor, ...]]:
+    """Endless batches on the device; those of the joint phase from its begin on."""
+    while True:
+        joint = clock.joint
+        scenes = Scenes(material, config.batch, joint, config.seed * 10**9 + clock.steps * 97)
+        ahead = 6 if config.workers else None
+        loader = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
+        for batch in loader:
+            yield tuple(x.to(config.device, memory_format=torch.channels_last) for x in batch)
+            if clock.joint != joint:
+                break
+
+
 def train(config: TrainConfig) -> None:
-    """The loop: cosine schedule on the time budget, checkpoint with the averaged weights."""
+    """The loop."""
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(0)  # its thread pool does not survive the fork of the data workers
-    network = NETWORKS[config.network]().to(config.device)
-    steps, spent = 0, 0.0
-    if config.resume and config.out.exists():
-        stored = torch.load(config.out, weights_only=True)
-        network.load_state_dict(stored["weights"])
-        steps = stored["steps"]
-    average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-3)
-    material = load_material(config)
-    budget = config.minutes * 60
-    batches: Iterator[tuple[Tensor, ...]] | None = None
-    joint = None
-    recent: list[float] = []
-    while spent < budget:
-        started = time.monotonic()
-        progress = spent / budget
-        if joint != (progress >= config.base_share):
-            joint = progress >= config.base_share
-            scenes = Scenes(material, config, joint, config.seed * 10**9 + steps * 97)
-            ahead = 6 if config.workers else None
-            loader = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
-            batches = iter(loader)
-        assert batches is not None
-        rate = config.learning_rate * (0.5 + 0.5 * math.cos(math.pi * progress) + 0.01)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (steps + 1) / 200)
-        batch = tuple(x.to(config.device) for x in next(batches))
-        loss, difference = step_loss(network, batch, joint)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        steps += 1
-        update_average(average, network, min(0.998, steps / (steps + 50)))
-        recent.append(difference.item())
-        spent += min(time.monotonic() - started, LONGEST_STEP_SECONDS)
-        if steps % 100 == 0:
-            mad = 1e3 * float(np.mean(recent[-100:]))
-            print(
-                f"step {steps}  {spent / 60:.1f} min  alpha MAD {mad:.1f}e-3  joint {joint}",
-                flush=True,
-            )
-        if steps % 200 == 0 or spent >= budget:
-            save(config.out, average, config.network, steps)
+    learners = [Learner(name, config.device) for name in config.networks]
+    clock = Clock(config)
+    for learner in learners:
+        file = config.out / f"{learner.name}.pt"
+        if config.resume and file.exists():
+            stored = torch.load(file, map_location=config.device, weights_only=True)
+            learner.restore(stored)
+            clock = Clock(config, stored["steps"], stored["spent"])
+        elif config.start:
+            learner.start_from(config.start / file.name)
+    material = load_material(config.material)
+    validation = Validation(load_material(config.material, held_out=True), config.device)
+    config.out.mkdir(parents=True, exist_ok=True)
+    clock.begun = time.monotonic()
+    with Progress() as bar:
+        task = bar.add_task("training", total=1.0)
+        recent: list[list[float]] = []
+        was_joint = clock.joint
+        for batch in batches(config, material, clock):
+            joint, rate = was_joint, clock.learning_rate()
+            recent.append([x.step(batch, joint, rate, clock.steps) for x in learners])
+            clock.tick()
+            bar.update(task, completed=clock.progress)
+            if clock.steps % REPORT_EVERY == 0:
+                report(clock, learners, recent)
+                recent = []
+            done = clock.progress >= 1
+            if clock.steps % config.validate_every == 0 or done or clock.joint != was_joint:
+                for learner in learners:
+                    check(config.out, learner, validation, clock, joint)
+            if clock.joint != was_joint:
+                was_joint = clock.joint
+                for learner in learners:
+                    learner.best = math.inf
+            if done:
+                return
 
 
-def save(out: Path, network: nn.Module, name: str, steps: int) -> None:
+def report(clock: Clock, learners: list[Learner], recent: list[list[float]]) -> None:
+    """One line for the log."""
+    mads = zip(learners, 1e3 * np.mean(recent, 0), strict=True)
+    line = "  ".join(f"{x.name} {mad:.1f}" for x, mad in mads)
+    phase = "joint" if clock.joint else "base"
+    print(f"step {clock.steps}  {clock.spent / 60:.1f} min  {phase}  MAD {line}", flush=True)
+
+
+def check(out: Path, learner: Learner, validation: Validation, clock: Clock, joint: bool) -> None:
+    """Validate, save, and keep the best."""
+    mads = validation.run(learner.average, joint)
+    print(f"  {learner.name}: " + "  ".join(f"{k} {v:.1f}" for k, v in mads.items()), flush=True)
+    validation.draw(out / "validation" / f"{learner.name}_{clock.steps:06d}.png")
+    mean = float(np.mean(list(mads.values())))
+    if mean < learner.best:
+        learner.best = mean
+        small = {"network": learner.name, "weights": learner.average.state_dict()}
+        save(out / f"{learner.name}-best.pt", {**small, "steps": clock.steps})
+    state = {**learner.state(), "steps": clock.steps, "spent": clock.spent}
+    save(out / f"{learner.name}.pt", state)
+
+
+def save(file: Path, state: dict[str, Any]) -> None:
     """Write the checkpoint whole or not at all."""
-    partial = out.with_suffix(".partial")
-    torch.save({"network": name, "weights": network.state_dict(), "steps": steps}, partial)
-    partial.replace(out)
+    partial = file.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(file)
 
 
 if __name__ == "__main__":
-    train(tyro.cli(TrainConfig))
+    train(tyro.cli(TrainConfig, description=__doc__))

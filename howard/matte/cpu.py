@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from howard.errors import WeightsError
 from howard.frames import Frame, Matte, Plate
 
-INPUTS = {"frame", "plate", "coverage", "small_frame", "small_plate", "small_coverage"}
+REQUIRED = {"frame", "plate"}
+OFFERED = REQUIRED | {"coverage", "small_frame", "small_plate", "small_coverage"}
+"""A network takes the required inputs and any of the others."""
 OUTPUTS = ["alpha", "foreground"]
+DOUBT = "doubt"
+"""Optional output: the error that the network expects of its alpha."""
 
 Planes = NDArray[np.float32]
 """(N, C, H, W)."""
@@ -25,6 +29,8 @@ class OnnxMattingNetwork:
 
     def __init__(self, weights: Path, threads: int) -> None:
         self.session = open_session(weights, threads)
+        self.inputs = {i.name for i in self.session.get_inputs()}
+        self.outputs = [o.name for o in self.session.get_outputs()]
         stored = self.session.get_modelmeta().custom_metadata_map
         try:
             self.base_multiple = int(stored["base_multiple"])
@@ -44,20 +50,29 @@ class OnnxMattingNetwork:
         backgrounds = [pad(p.pixels, bottom, right) for p in plates]
         coverages = [pad(p.coverage, bottom, right) for p in plates]
         base = base_size(width + right, height + bottom, self.base_pixels, self.base_multiple)
-        small_coverage = np.stack([shrink_coverage(c, base) for c in coverages])[:, None]
-        feeds = {
-            "frame": planes(pictures),
-            "plate": planes(backgrounds),
-            "coverage": np.stack(coverages)[:, None].astype(np.float32),
-            "small_frame": planes([shrink(p, base) for p in pictures]),
-            "small_plate": planes([shrink(p, base) for p in backgrounds]) * small_coverage,
-            "small_coverage": small_coverage,
+        make: dict[str, Callable[[], Planes]] = {
+            "frame": lambda: planes(pictures),
+            "plate": lambda: planes(backgrounds),
+            "coverage": lambda: np.stack(coverages)[:, None].astype(np.float32),
+            "small_frame": lambda: planes([shrink(p, base) for p in pictures]),
+            "small_plate": lambda: planes([shrink(p, base) for p in backgrounds]) * small_coverage,
+            "small_coverage": lambda: small_coverage,
         }
-        alpha, foreground = self.session.run(OUTPUTS, feeds)
+        small_coverage = np.stack([shrink_coverage(c, base) for c in coverages])[:, None]
+        feeds = {name: make[name]() for name in self.inputs}
+        alpha, foreground, *doubt = self.session.run(self.outputs, feeds)
+        sure = [confidence(a, d) for d in doubt for a, d in zip(alpha, d, strict=True)]
         return [
-            Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0))
-            for a, f in zip(alpha, foreground, strict=True)
+            Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0), c)
+            for a, f, c in zip(alpha, foreground, sure or [1.0] * len(frames), strict=True)
         ]
+
+
+def confidence(alpha: Planes, doubt: Planes) -> float:
+    """From alpha and the error that the network expects of it, at any sizes: 1 where it expects
+    none, 0.5 where it expects as much error as there is person."""
+    error, person = float(doubt.mean()), float(alpha.mean())
+    return 1 - error / (error + person) if error > 0 else 1.0
 
 
 def open_session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -77,7 +92,8 @@ def open_session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
             f"{weights} is not a model that ONNX Runtime can load: {reason}"
         ) from error
     names = {i.name for i in session.get_inputs()}
-    if names != INPUTS or [o.name for o in session.get_outputs()] != OUTPUTS:
+    outputs = [o.name for o in session.get_outputs()]
+    if not REQUIRED <= names <= OFFERED or outputs not in (OUTPUTS, [*OUTPUTS, DOUBT]):
         raise WeightsError(
             f"{weights} has the inputs {', '.join(sorted(names))}, not those of a Howard network: "
             "export it with build_engine.py"

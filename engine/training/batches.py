@@ -1,0 +1,109 @@
+"""What the training reads: people, places and views from folders, and endless batches of scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from engine.training.people import People
+from engine.training.scenes import Material, Sample, sample
+from engine.training.views import view_pairs
+
+HELD_OUT = 20
+"""Every HELD_OUT-th person and place is kept for validation."""
+SHAPES = [(224, 224), (160, 288), (288, 160), (192, 256), (160, 160), (128, 224)]
+RATIOS = [1, 2, 2, 3]
+"""Full size over base size in the joint phase."""
+PICTURES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class MaterialConfig:
+    """Where scenes come from; without people and places they are drawn from what ships in
+    scikit-image, which proves the code, not the weights."""
+
+    people: Path | None = None
+    """Folder of cut-outs: straight RGBA with exact alpha."""
+    places: Path | None = None
+    """Folder of photographs of places."""
+    views: tuple[Path, ...] = ()
+    """Folders, each of one place seen from neighbouring viewpoints."""
+    cache: Path = Path("/tmp/howard-training")
+    """Folder for decoded cut-outs."""
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The images of a folder, by name. Raises FileNotFoundError if there are none."""
+    found = sorted(f for f in folder.glob("*") if f.suffix.lower() in PICTURES)
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
+    return found
+
+
+def split(files: list[Path], held_out: bool) -> list[Path]:
+    """The training or the validation share of a sorted list of files; all of a short list."""
+    if len(files) < HELD_OUT:
+        return files
+    return [f for i, f in enumerate(files) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
+
+
+def load_material(config: MaterialConfig, held_out: bool = False, side: int = 768) -> Material:
+    """Everything that the config names; the last tenth of each view folder is held out."""
+    people, places, pairs = None, [], []
+    if config.people:
+        files = split(pictures(config.people), held_out)
+        people = People(files, config.cache / "people", side)
+    if config.places:
+        places = split(pictures(config.places), held_out)
+    for folder in config.views:
+        found = view_pairs(folder)
+        cut = int(len(found) * 0.9)
+        pairs += found[cut:] if held_out else found[:cut]
+    return Material(people, places, pairs)
+
+
+class Scenes(IterableDataset):
+    """Endless batches as tuples of tensors (N, C, H, W): one shape and one ratio a batch, as many
+    scenes as make `pixels` at base size."""
+
+    def __init__(self, material: Material, batch: int, joint: bool, first_seed: int) -> None:
+        self.material, self.joint, self.first_seed = material, joint, first_seed
+        self.pixels = batch * SHAPES[0][0] * SHAPES[0][1]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        info = torch.utils.data.get_worker_info()
+        worker = info.id if info else 0
+        rng = np.random.default_rng((self.first_seed, worker))
+        seed = self.first_seed + worker * 10**8
+        while True:
+            height, width = SHAPES[rng.integers(len(SHAPES))]
+            ratio = RATIOS[rng.integers(len(RATIOS))] if self.joint else 1
+            count = max(2, round(self.pixels / (height * width * ratio)))
+            seeds = range(seed, seed + count)
+            seed += count
+            yield stack(
+                [sample(s, height * ratio, width * ratio, self.material) for s in seeds], ratio
+            )
+
+
+def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
+    """true alpha and foreground, then the network's inputs: frame, plate and the small ones."""
+    frame, plate, coverage, alpha, foreground = (
+        torch.from_numpy(np.stack(field))
+        .reshape(len(samples), *field[0].shape[:2], -1)
+        .permute(0, 3, 1, 2)
+        .contiguous()
+        for field in zip(*samples, strict=True)
+    )
+    small_frame, small_plate, covered = (
+        F.avg_pool2d(x, ratio) if ratio > 1 else x for x in (frame, plate, coverage)
+    )
+    covered = (covered > 0.999).float()
+    return alpha, foreground, frame, plate, small_frame, small_plate * covered, covered

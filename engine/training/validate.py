@@ -1,0 +1,66 @@
+"""Held-out scenes: the training's yardstick, and its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engine.networks import HowardNetwork
+from engine.training.batches import stack
+from engine.training.scenes import PLATES, Material, sample
+
+FIRST_SEED = 7_000_000_000_000
+"""Beyond any seed that training uses."""
+SHAPE = (224, 288)
+RATIO = 2
+
+
+class Validation:
+    """A few scenes of each kind of plate, from people and places that training never sees."""
+
+    def __init__(self, material: Material, device: str, scenes: int = 6) -> None:
+        self.scenes: list[tuple[str, tuple[Tensor, ...]]] = []
+        for kind in PLATES:
+            for i in range(scenes):
+                height, width = (RATIO * side for side in SHAPE)
+                scene = sample(FIRST_SEED + i, height, width, material, {kind: 1.0})
+                inputs = stack([scene], RATIO)
+                self.scenes.append((kind, tuple(x.to(device) for x in inputs)))
+        self.rows: list[NDArray[np.uint8]] = []
+
+    @torch.no_grad()
+    def run(self, network: HowardNetwork, joint: bool) -> dict[str, float]:
+        """Alpha MAD x1e3 of each kind, of the full output or of the coarse one."""
+        network.eval()
+        errors: dict[str, list[float]] = {kind: [] for kind in PLATES}
+        self.rows = []
+        for kind, (true_alpha, _, *inputs) in self.scenes:
+            if joint:
+                alpha = network(*inputs)[0]
+            else:
+                alpha = network.coarse(*inputs[2:])[0]
+                true_alpha = nn.functional.avg_pool2d(true_alpha, RATIO)
+            errors[kind].append(1e3 * float((alpha - true_alpha).abs().mean()))
+            if len(errors[kind]) <= 2:
+                self.rows.append(row(inputs[2], inputs[3], alpha, true_alpha))
+        network.train()
+        return {kind: float(np.mean(values)) for kind, values in errors.items()}
+
+    def draw(self, file: Path) -> None:
+        """The latest run as a picture: frame, plate, alpha, true alpha."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), np.concatenate(self.rows)[..., ::-1])
+
+
+def row(*pictures: Tensor) -> NDArray[np.uint8]:
+    """(1, C, h, w) each, shown side by side at the validation's shape."""
+    shown = []
+    for picture in pictures:
+        array = picture[0].float().clamp(0, 1).cpu().expand(3, -1, -1).permute(1, 2, 0).numpy()
+        shown.append(cv2.resize(array, SHAPE[::-1], interpolation=cv2.INTER_AREA))
+    return np.asarray(np.concatenate(shown, 1) * 255 + 0.5, np.uint8)
