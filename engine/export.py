@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from engine.networks import NETWORKS, HowardNetwork
-from engine.networks.howard import BASE_MULTIPLE, FULL_MULTIPLE
+from engine.networks import NETWORKS, HowardNetwork, Network
+from engine.networks.howard import BASE_MULTIPLE
 from howard.errors import WeightsError
 
 OPSET = 18
@@ -22,11 +26,13 @@ PARITY = {"alpha": 1e-4, "foreground": 1e-4, "doubt": 1e-4}
 """Largest difference between ONNX Runtime and torch in fp32: both sum in other orders."""
 
 
-def load_checkpoint(path: Path) -> tuple[str, HowardNetwork]:
-    """Name and network of a checkpoint that `engine.training.train` wrote, in evaluation mode.
+def load_checkpoint(path: Path, name: str | None = None) -> tuple[str, Network]:
+    """Name and network of a checkpoint, in evaluation mode.
 
-    Raises WeightsError for a file that is missing, is not such a checkpoint, or has other shapes.
-    Loaded with weights_only, so that a pickle with code in it is refused.
+    A checkpoint that `engine.training.train` wrote says which network it holds; weights that the
+    network's authors published do not, so that `name` must. Raises WeightsError for a file that
+    is missing, is no checkpoint, or has other shapes. Loaded with weights_only, so that a pickle
+    with code in it is refused.
     """
     if not path.is_file():
         raise WeightsError(
@@ -34,46 +40,70 @@ def load_checkpoint(path: Path) -> tuple[str, HowardNetwork]:
         )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        name, weights = stored["network"], stored["weights"]
+        name, weights = named_weights(stored, name)
     except Exception as error:  # torch raises many kinds, by what is wrong with the file
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} is not a checkpoint of Howard's training: {reason}") from error
+        raise WeightsError(f"{path} is not a checkpoint that Howard knows: {reason}") from error
     if name not in NETWORKS:
-        raise WeightsError(f"{path} holds the network {name!r}; known are {', '.join(NETWORKS)}")
+        raise WeightsError(f"{path}: there is no network {name!r}; known are {', '.join(NETWORKS)}")
     network = NETWORKS[name]()
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
+        reason = textwrap.shorten(str(error).splitlines()[1], 200, placeholder=" ...")
         raise WeightsError(f"{path} does not fit the network {name!r}: {reason}") from error
     return name, deployable(network)
 
 
-def deployable(network: HowardNetwork) -> HowardNetwork:
+def named_weights(stored: dict[str, Any], name: str | None) -> tuple[str, dict[str, Tensor]]:
+    """Of a checkpoint of our training, or of published weights, which may have been saved from a
+    DataParallel. Raises ValueError for anything else."""
+    ours = set(stored) >= {"network", "weights"}
+    weights = stored["weights"] if ours else stored
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError("it holds no weights")
+    holds = str(stored["network"]) if ours else name
+    if holds is None:
+        raise ValueError("it does not say of which network it is: give --network NAME")
+    if name not in (None, holds):
+        raise ValueError(f"it holds the network {holds!r}")
+    return holds, {key.removeprefix("module."): value for key, value in weights.items()}
+
+
+def deployable(network: Network) -> Network:
     """As it is shipped: in evaluation mode, batch normalisation folded into the convolutions, the
     weights rounded to fp16, in which they are stored. Folded first: it changes the weights."""
     network.eval()
-    for block in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
-        for i in range(len(block) - 1):
-            first, second = block[i], block[i + 1]
+    for block in list(network.modules()):
+        for (key, first), (norm, second) in pairwise(list(block.named_children())):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                block[i], block[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+                setattr(block, key, fuse_conv_bn_eval(first, second))
+                setattr(block, norm, nn.Identity())
     network.half().float()
     return network
 
 
-def example_inputs(batch: int, height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Seeded inputs in the order of HowardNetwork.INPUTS; the base at half the full size."""
+def example_inputs(
+    batch: int,
+    height: int,
+    width: int,
+    seed: int = 0,
+    names: Sequence[str] = HowardNetwork.INPUTS,
+) -> tuple[Tensor, ...]:
+    """Seeded inputs by name; the base at half the full size."""
     generator = torch.Generator().manual_seed(seed)
     coverage = (torch.rand(batch, 1, height, width, generator=generator) > 0.1).float()
     frame = torch.rand(batch, 3, height, width, generator=generator)
     plate = torch.rand(batch, 3, height, width, generator=generator) * coverage
+    full = {"frame": frame, "plate": plate, "coverage": coverage}
     size = tuple(max(1, v // 2 // BASE_MULTIPLE) * BASE_MULTIPLE for v in (height, width))
-    small = [torch.nn.functional.interpolate(x, size=size) for x in (frame, plate, coverage)]
-    return frame, plate, *small
+    small = {f"small_{k}": nn.functional.interpolate(x, size=size) for k, x in full.items()}
+    segmentation = torch.rand(batch, 1, height, width, generator=generator)
+    made = {**full, **small, "segmentation": segmentation}
+    return tuple(made[name] for name in names)
 
 
-def export_onnx(network: HowardNetwork, out: Path) -> dict[str, float]:
+def export_onnx(network: Network, out: Path) -> dict[str, float]:
     """Write the ONNX model with dynamic batch and sizes, if it agrees with torch; returns how
     closely, by output. Raises WeightsError, and leaves what was there, if it does not.
 
@@ -89,7 +119,7 @@ def export_onnx(network: HowardNetwork, out: Path) -> dict[str, float]:
         # decomposes each of best_match's thousand small operations; the graphs run equally fast.
         torch.onnx.export(
             network,
-            example_inputs(2, 128, 192),
+            example_inputs(2, 128, 192, names=network.INPUTS),
             partial,
             input_names=list(network.INPUTS),
             output_names=list(network.OUTPUTS),
@@ -130,7 +160,7 @@ def store_weights_as_half(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def check_parity(network: HowardNetwork, model: Path) -> dict[str, float]:
+def check_parity(network: Network, model: Path) -> dict[str, float]:
     """Largest difference of each output between ONNX Runtime and torch, on two sizes and batches.
 
     Raises WeightsError beyond PARITY.
@@ -139,8 +169,9 @@ def check_parity(network: HowardNetwork, model: Path) -> dict[str, float]:
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     worst = dict.fromkeys(network.OUTPUTS, 0.0)
-    for batch, height, width in ((1, 160, 224), (3, 130 // FULL_MULTIPLE * FULL_MULTIPLE, 96)):
-        inputs = example_inputs(batch, height, width, seed=height)
+    multiple = network.metadata["full_multiple"]
+    for batch, height, width in ((1, 160, 224), (3, 130 // multiple * multiple, 96)):
+        inputs = example_inputs(batch, height, width, height, network.INPUTS)
         with torch.no_grad():
             expected = network(*inputs)
         feeds = {n: x.numpy() for n, x in zip(network.INPUTS, inputs, strict=True)}

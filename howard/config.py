@@ -11,6 +11,25 @@ import tyro
 from howard.errors import ConfigError
 
 Device = Literal["auto", "cpu", "gpu"]
+PlateSearch = Literal["nearest", "track", "global"]
+OnMismatch = Literal["continue", "stop"]
+Network = Literal[
+    "howard",
+    "howard-fast",
+    "context-switching",
+    "bgmv2-mobilenetv2",
+    "bgmv2-resnet50",
+    "bgmv2-resnet101",
+]
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How the clean plate is searched, and what is told of it."""
+
+    search: PlateSearch = "global"
+    on_mismatch: OnMismatch = "continue"
+    debug: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -27,14 +46,28 @@ class RunConfig:
     """Start anew, replacing an earlier run in OUT; else a run goes on where it stopped."""
     device: Device = "auto"
     """Where to compute. auto takes the CPU until the GPU engine is there."""
+    network: Network = "howard"
+    """Matting network. What does not ship with Howard is made by build_engine.py."""
     weights: Path | None = None
-    """ONNX file of the matting network; the one that ships with Howard if not given."""
+    """ONNX file of the network, instead of the one that ships or was built."""
+    plate_search: PlateSearch = "global"
+    """Where to look for each frame's plate: nearest, at the same share of the clean plate's length;
+    track, from there on where the matches lead; global, all over the clean plate when the track
+    begins or is lost."""
+    on_mismatch: OnMismatch = "continue"
+    """When the clean plate shows another scene: stop, or continue by what people look like."""
+    debug: Path | None = None
+    """Folder for a picture per frame of what the alignment did (slow)."""
     batch: int = 1
     """Frames per call of the network."""
     threads: int = 0
     """Threads of the network; 0 takes one per core."""
     writers: int = 2
     """Threads that pack and encode PNGs."""
+
+    @property
+    def align_options(self) -> AlignOptions:
+        return AlignOptions(self.plate_search, self.on_mismatch, self.debug)
 
     def validate(self) -> None:
         """Raises ConfigError. Not in __post_init__: the parser would swallow the one line."""

@@ -69,11 +69,11 @@ class Alignment(Noun):
     plate_index: int
     """Index of the clean-plate frame."""
     keypoints: int
-    """Keypoints found in the frame."""
+    """Keypoints of the frame, or textured points where its flow was looked at."""
     matches: int
-    """Of those, matched in the clean-plate frame (ratio and mutual check)."""
+    """Of those, found in the clean-plate frame."""
     inliers: int
-    """Of those, within the threshold of the homography."""
+    """Of those, close to the homography."""
     residual: float
     """Mean absolute difference of plate and frame outside the person, in levels of 255."""
     coverage: float

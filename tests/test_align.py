@@ -24,8 +24,11 @@ class Pictures:
         self.pictures, self.warnings, self.closed = pictures, [], False
         self.info = VideoInfo(Path("pictures"), width, height, len(pictures), 30.0, still)
 
+    def read_from(self, index):
+        return (Frame(i, i / 30, p) for i, p in enumerate(self.pictures) if i >= index)
+
     def __iter__(self):
-        return (Frame(i, i / 30, p) for i, p in enumerate(self.pictures))
+        return self.read_from(0)
 
     def close(self):
         self.closed = True
@@ -194,7 +197,8 @@ def test_keypoints_on_the_person_are_left_out_once_the_matte_is_known():
     align.observe(alpha)
     after = align(Frame(1, 0.0, frame)).alignment
     assert after.keypoints < 0.8 * before.keypoints
-    assert after.inliers == pytest.approx(before.inliers, rel=0.15)
+    # Those that are gone lie on the person, or on the margin that is left around them.
+    assert 0.7 * before.inliers < after.inliers <= before.inliers
     assert after.residual < 5
 
 

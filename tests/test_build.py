@@ -20,7 +20,7 @@ from engine.export import (  # noqa: E402
     load_checkpoint,
 )
 from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
-from engine.networks.howard import GROUPS, best_match, matte  # noqa: E402
+from engine.networks.howard import GROUPS, BestMatch, best_match, matte  # noqa: E402
 from engine.training.batches import MaterialConfig, pictures, split  # noqa: E402
 from engine.training.losses import laplacian_loss, matting_loss  # noqa: E402
 from engine.training.people import People, premultiplied  # noqa: E402
@@ -69,6 +69,16 @@ def test_best_match_is_the_smallest_of_the_differences():
             grouped = difference.reshape(GROUPS, -1, 6, 7).mean(1)
             expected = np.minimum(expected, grouped)
     assert best_match(frame, plate, 1)[0].numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_training_takes_the_gradient_of_best_match():
+    frame, plate = torch.rand(2, 2, 16, 7, 9, dtype=torch.float64).requires_grad_()
+    weight = torch.rand(2, GROUPS, 7, 9, dtype=torch.float64)
+    expected, ours = best_match(frame, plate, 2), BestMatch.apply(frame, plate, 2)
+    assert torch.equal(ours, expected)
+    gradients = [torch.autograd.grad(x, (frame, plate), weight) for x in (expected, ours)]
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b)
 
 
 def test_an_opaque_pixel_keeps_the_frames_colour_and_others_recompose():

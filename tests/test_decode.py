@@ -605,9 +605,10 @@ def test_a_slow_consumer_holds_the_decoder_back(tmp_path, monkeypatch, read_ahea
     decoded = decoded_counter(monkeypatch)
     with closing(open_video(path, read_ahead)) as reader:
         assert settled(decoded) <= read_ahead
-        for taken, _ in zip((1, 2, 3, 4), reader, strict=False):
+        frames = iter(reader)
+        for taken, _ in zip((1, 2, 3, 4), frames, strict=False):
             assert settled(decoded) - taken <= read_ahead
-        assert len(list(reader)) == 40 - 4
+        assert len(list(frames)) == 40 - 4
 
 
 def test_the_decoder_does_read_ahead(tmp_path, monkeypatch):
@@ -642,9 +643,10 @@ def test_an_error_of_the_thread_reaches_the_consumer_once(tmp_path, monkeypatch)
     path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(10))
     with closing(open_video(path, 1)) as reader:
         monkeypatch.setattr(RgbConverter, "__call__", lambda self, picture: 1 / 0)
+        frames = iter(reader)
         with pytest.raises(ZeroDivisionError):
-            list(reader)
-        assert list(reader) == []
+            list(frames)
+        assert list(frames) == []
 
 
 def test_an_error_of_ffmpeg_never_leaves_as_itself(tmp_path, monkeypatch):

@@ -54,19 +54,22 @@ def split(files: list[Path], held_out: bool) -> list[Path]:
     return [f for i, f in enumerate(files) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
 
 
-def load_material(config: MaterialConfig, held_out: bool = False, side: int = 768) -> Material:
-    """Everything that the config names; the last tenth of each view folder is held out."""
-    people, places, pairs = None, [], []
-    if config.people:
-        files = split(pictures(config.people), held_out)
-        people = People(files, config.cache / "people", side)
-    if config.places:
-        places = split(pictures(config.places), held_out)
+def load_material(config: MaterialConfig, side: int = 768) -> tuple[Material, Material]:
+    """Everything that the config names, for training and for validation; of each view folder the
+    last tenth is held out."""
+    train, held_out = Material(), Material()
+    for material, kept in ((train, False), (held_out, True)):
+        if config.people:
+            files = split(pictures(config.people), kept)
+            material.people = People(files, config.cache / "people", side)
+        if config.places:
+            material.places = split(pictures(config.places), kept)
     for folder in config.views:
         found = view_pairs(folder)
         cut = int(len(found) * 0.9)
-        pairs += found[cut:] if held_out else found[:cut]
-    return Material(people, places, pairs)
+        train.pairs += found[:cut]
+        held_out.pairs += found[cut:]
+    return train, held_out
 
 
 class Scenes(IterableDataset):

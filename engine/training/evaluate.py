@@ -16,12 +16,14 @@ import tyro
 from engine.export import load_checkpoint
 from engine.training.batches import MaterialConfig, load_material, stack
 from engine.training.scenes import PLATES, sample
-from engine.training.validate import FIRST_SEED
+from engine.training.validate import FIRST_SEED, estimate
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     checkpoint: Annotated[Path, tyro.conf.Positional]
+    network: str | None = None
+    """Name of the network, for published weights, which do not say."""
     material: tyro.conf.OmitArgPrefixes[MaterialConfig] = field(default_factory=MaterialConfig)
     scenes: int = 40
     """Scenes of each kind."""
@@ -36,15 +38,15 @@ class EvaluateConfig:
 def evaluate(config: EvaluateConfig) -> dict[str, tuple[float, float]]:
     """MAD and MSE, both x1e3, of each kind of plate."""
     torch.set_num_threads(config.threads)
-    _, network = load_checkpoint(config.checkpoint)
-    material = load_material(config.material, held_out=True)
+    _, network = load_checkpoint(config.checkpoint, config.network)
+    _, material = load_material(config.material)
     results = {}
     for kind in PLATES:
         errors = []
         for i in range(config.scenes):
             scene = sample(FIRST_SEED + i, config.height, config.width, material, {kind: 1.0})
-            alpha, _, *inputs = stack([scene], config.ratio)
-            difference = (network(*inputs)[0] - alpha).numpy()
+            _, _, alpha, true_alpha = estimate(network, stack([scene], config.ratio), joint=True)
+            difference = (alpha - true_alpha).numpy()
             errors.append((np.abs(difference).mean() * 1e3, (difference**2).mean() * 1e3))
         results[kind] = tuple(np.mean(errors, 0))
     return results

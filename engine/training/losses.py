@@ -29,6 +29,6 @@ def matting_loss(
     errors = (alpha - true_alpha).abs()
     seen = (true_alpha > 0.02).float()
     colour = ((foreground - true_foreground).abs() * seen).sum() / (3 * seen.sum() + 1)
-    expected = F.adaptive_avg_pool2d(errors.detach(), doubt.shape[2:])
+    expected = F.adaptive_avg_pool2d(errors.detach(), (doubt.shape[2], doubt.shape[3]))
     loss = errors.mean() + laplacian_loss(alpha, true_alpha) + 0.4 * colour
     return loss + F.mse_loss(doubt, expected), errors.detach().mean()

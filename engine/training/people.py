@@ -41,13 +41,13 @@ class People:
         return stored
 
 
-def recoloured(rng: np.random.Generator, person: Foreground) -> Foreground:
+def recoloured(rng: np.random.Generator, person: NDArray[np.floating]) -> Foreground:
     """Perhaps mirrored; other light, clothes and contrast."""
     if rng.random() < 0.5:
         person = person[:, ::-1]
     alpha = person[..., 3:]
     gain = rng.uniform(0.5, 1.3) * rng.normal(1, 0.06, 3)
-    colour = person[..., :3] * gain.astype(np.float32)
+    colour = np.asarray(person[..., :3] * gain.astype(np.float32), np.float32)
     if rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
         luma = colour.mean(-1, keepdims=True)
         mix = np.float32(rng.uniform(0, 0.8))

@@ -20,9 +20,15 @@ from engine.training import camera, textures
 from engine.training.people import Foreground, People, drawn, outline, recoloured
 from engine.training.textures import Image
 from engine.training.views import ViewPair
+from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
+from howard.align.field import displaced, residual_field
+from howard.align.light import gain_and_bias, light_field
+from howard.align.view import view_size
 
 MARGIN = 0.12
 """Share of the size that the place extends beyond the frame, for warps to draw from."""
+ALIGNED_SHARE = 0.6
+"""Of the plates, go through the aligner's own refinements; the rest are as first found."""
 
 
 class Sample(NamedTuple):
@@ -52,6 +58,9 @@ class Place:
     plate: Image
     coverage: NDArray[np.float32]
     reliable: bool
+    """The plate is off by no more than a little."""
+    plausible: bool = True
+    """The plate shows this place at all."""
 
 
 PLATES = {"near": 0.46, "pair": 0.12, "aligned": 0.2, "missing": 0.12, "wrong": 0.1}
@@ -78,7 +87,46 @@ def sample(
     frame = camera.expose(rng, shot_light(frame))
     plate = camera.expose(rng, plate_light(shot_light(place.plate)))
     covered = (place.coverage > 0.99).astype(np.float32)
+    if kind != "missing" and rng.random() < ALIGNED_SHARE:
+        plate, covered = as_aligned(rng, frame, plate, covered, alpha)
     return Sample(frame, plate * covered[..., None], covered, alpha, shot_light(colour))
+
+
+def as_aligned(
+    rng: np.random.Generator,
+    frame: Image,
+    plate: Image,
+    covered: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+) -> tuple[Image, NDArray[np.float32]]:
+    """Plate and coverage after what Howard's aligner does beyond the homography: light, field of
+    displacements, local light; most often with the person known from the frame before."""
+    height, width = alpha.shape
+    size = view_size((width, height))
+    person: NDArray[np.uint8] | None = None
+    if rng.random() < 0.8:
+        margin = max(3, round(PERSON_MARGIN * max(size)))
+        near = cv2.dilate(alpha, np.ones((margin, margin), np.uint8)) > PERSON_ALPHA
+        mask = cv2.resize(near.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        person = np.asarray(mask, np.uint8)
+    small = [cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (frame, plate, covered)]
+    here = (small[2] > 0.99).astype(np.uint8)
+    seen = here == 1 if person is None else (here == 1) & (person == 0)
+    light = gain_and_bias(small[0][seen][::5] * 255, small[1][seen][::5] * 255)
+    match = lambda x: np.clip(x * light[:, 0] + light[:, 1] / 255, 0, 1).astype(np.float32)  # noqa: E731
+    plate, small[1] = match(plate), match(small[1])
+    view, near_view = ((x * 255 + 0.5).astype(np.uint8) for x in small[:2])
+    field = residual_field(view, near_view, here, person)
+    if field is not None:
+        near_view, here = displaced(near_view, field), displaced(here, field)
+        scale = np.array([width / size[0], height / size[1]], np.float32)
+        flow = np.asarray(cv2.resize(field, (width, height)), np.float32) * scale
+        plate = displaced(plate, flow)
+        covered = (displaced(covered, flow) > 0.99).astype(np.float32)
+    gain = light_field(view, near_view, here, person)
+    if gain is not None:
+        plate = np.clip(plate * cv2.resize(gain, (width, height)), 0, 1)
+    return plate, covered
 
 
 def make_place(
@@ -102,7 +150,8 @@ def make_place(
         plate = photograph(rng, height, width, material)
     elif kind == "near" and rng.random() < 0.3:
         coverage = coverage * uncovered(rng, height, width)
-    return Place(live, plate, coverage, mild and kind in ("near", "aligned"))
+    plausible = kind not in ("missing", "wrong")
+    return Place(live, plate, coverage, mild and plausible, plausible)
 
 
 def photograph(rng: np.random.Generator, height: int, width: int, material: Material) -> Image:
@@ -208,7 +257,7 @@ def make_people(
             layer = drawn(rng, height, width)
         else:
             layer = put(rng, height, width, material.people.pick(rng))
-            if rng.random() < 0.4:
+            if rng.random() < (0.4 if place.plausible else 0.1):
                 layer = hold(rng, layer)
         if rng.random() < 0.12:
             layer = camouflage(rng, layer, place.live)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -32,8 +32,9 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from engine.networks import NETWORKS, HowardNetwork
+from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
 from engine.training.batches import MaterialConfig, Scenes, load_material
+from engine.training.context_switching import supervised_loss
 from engine.training.losses import matting_loss
 from engine.training.validate import Validation
 
@@ -47,7 +48,10 @@ REPORT_EVERY = 100
 class TrainConfig:
     out: Annotated[Path, tyro.conf.Positional]
     """Folder for checkpoints and validation pictures."""
-    networks: tuple[str, ...] = ("howard", "howard-fast")
+    networks: tuple[Literal["howard", "howard-fast", "context-switching"], ...] = (
+        "howard",
+        "howard-fast",
+    )
     material: tyro.conf.OmitArgPrefixes[MaterialConfig] = field(default_factory=MaterialConfig)
     minutes: float = 120.0
     steps: int = 0
@@ -74,9 +78,10 @@ class Learner:
 
     def __init__(self, name: str, device: str) -> None:
         self.name = name
-        self.network = NETWORKS[name]()
+        self.network = TRAINABLE[name]()
         self.network.to(device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device != "cpu":  # there it is no faster
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
         self.best = math.inf
@@ -117,9 +122,11 @@ class Learner:
 
 
 def step_loss(
-    network: HowardNetwork, batch: tuple[Tensor, ...], joint: bool
+    network: HowardNetwork | ContextSwitching, batch: tuple[Tensor, ...], joint: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss of one batch, on the coarse output or on the full one; and the difference of alpha."""
+    if isinstance(network, ContextSwitching):
+        return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
     with torch.autocast(true_alpha.device.type, torch.bfloat16):
         alpha, foreground, doubt = network(*inputs) if joint else network.coarse(*inputs[2:])
@@ -173,7 +180,7 @@ def batches(config: TrainConfig, material: Any, clock: Clock) -> Iterator[tuple[
         ahead = 6 if config.workers else None
         loader = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
         for batch in loader:
-            yield tuple(x.to(config.device, memory_format=torch.channels_last) for x in batch)
+            yield tuple(x.to(config.device, non_blocking=True) for x in batch)
             if clock.joint != joint:
                 break
 
@@ -193,8 +200,8 @@ def train(config: TrainConfig) -> None:
             clock = Clock(config, stored["steps"], stored["spent"])
         elif config.start:
             learner.start_from(config.start / file.name)
-    material = load_material(config.material)
-    validation = Validation(load_material(config.material, held_out=True), config.device)
+    material, held_out = load_material(config.material)
+    validation = Validation(held_out, config.device)
     config.out.mkdir(parents=True, exist_ok=True)
     clock.begun = time.monotonic()
     with Progress() as bar:

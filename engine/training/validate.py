@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.networks import HowardNetwork
+from engine.networks import ContextSwitching, HowardNetwork, Network
+from engine.training import context_switching
 from engine.training.batches import stack
 from engine.training.scenes import PLATES, Material, sample
 
@@ -34,20 +35,16 @@ class Validation:
         self.rows: list[NDArray[np.uint8]] = []
 
     @torch.no_grad()
-    def run(self, network: HowardNetwork, joint: bool) -> dict[str, float]:
+    def run(self, network: Network, joint: bool) -> dict[str, float]:
         """Alpha MAD x1e3 of each kind, of the full output or of the coarse one."""
         network.eval()
         errors: dict[str, list[float]] = {kind: [] for kind in PLATES}
         self.rows = []
-        for kind, (true_alpha, _, *inputs) in self.scenes:
-            if joint:
-                alpha = network(*inputs)[0]
-            else:
-                alpha = network.coarse(*inputs[2:])[0]
-                true_alpha = nn.functional.avg_pool2d(true_alpha, RATIO)
-            errors[kind].append(1e3 * float((alpha - true_alpha).abs().mean()))
+        for kind, batch in self.scenes:
+            shown = estimate(network, batch, joint)
+            errors[kind].append(1e3 * float((shown[2] - shown[3]).abs().mean()))
             if len(errors[kind]) <= 2:
-                self.rows.append(row(inputs[2], inputs[3], alpha, true_alpha))
+                self.rows.append(row(*shown))
         network.train()
         return {kind: float(np.mean(values)) for kind, values in errors.items()}
 
@@ -55,6 +52,22 @@ class Validation:
         """The latest run as a picture: frame, plate, alpha, true alpha."""
         file.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(file), np.concatenate(self.rows)[..., ::-1])
+
+
+def estimate(
+    network: Network, batch: tuple[Tensor, ...], joint: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """frame, plate, alpha and true alpha, of the full output or of the coarse one."""
+    if isinstance(network, ContextSwitching):
+        return context_switching.estimate(network, batch)
+    true_alpha, _, *inputs = batch
+    if isinstance(network, HowardNetwork) and not joint:
+        alpha = network.coarse(*inputs[2:])[0]
+        true_alpha = nn.functional.avg_pool2d(true_alpha, RATIO)
+    else:
+        named = dict(zip(HowardNetwork.INPUTS, inputs, strict=True))
+        alpha = network(*(named[name] for name in network.INPUTS))[0]
+    return inputs[2], inputs[3], alpha, true_alpha
 
 
 def row(*pictures: Tensor) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.geometry import Homography, scaling
+from howard.align.geometry import Homography, Resolution, Size
 from howard.align.light import gain_and_bias
 
 PROBE_SIDE = 240
@@ -24,8 +24,8 @@ the same."""
 UNCOVERED_LEVELS = 60.0
 """What an uncovered pixel costs: more than a wrong one, which the network may still explain by
 what it finds nearby."""
-LIGHT_STEP = 5
-"""Every so many probe pixels are enough for two numbers a channel: some 6,000."""
+LIGHT_STEP = 11
+"""Every so many probe pixels are enough for two numbers a channel: some 3,000."""
 CERTAIN_SHARE = 0.6
 """Of the frame: where no person is known yet, this much is taken to be the place."""
 PERSON_ALPHA = 0.1
@@ -36,8 +36,6 @@ MOST_PERSON = 0.75
 
 Probe = NDArray[np.float32]
 """(h, w, 3) levels of 255, small and slightly blurred."""
-Size = tuple[int, int]
-"""(width, height) in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +59,9 @@ class Comparison:
         self.frame_probe_size, self.plate_probe_size = small(frame_size), small(plate_size)
         self.person: NDArray[np.uint8] | None = None
         """(h, w) at probe scale, 1 where the person of the latest matte may be now."""
-        frame_scale = np.array(self.frame_probe_size) / frame_size
-        plate_scale = np.array(self.plate_probe_size) / plate_size
-        self.small_from_frame = scaling(*frame_scale)
-        self.plate_from_small = np.linalg.inv(scaling(*plate_scale))
+        self.resolution = Resolution.of(
+            frame_size, plate_size, self.frame_probe_size, self.plate_probe_size
+        )
 
     def of_frame(self, pixels: NDArray[np.uint8]) -> Probe:
         return probe(pixels, self.frame_probe_size)
@@ -83,6 +80,12 @@ class Comparison:
         # A matte that went wrong must not hide the place from the next alignment.
         self.person = person if person.mean() < MOST_PERSON else None
 
+    def person_at(self, size: Size) -> NDArray[np.uint8] | None:
+        """The same (h, w) at another size, (width, height)."""
+        if self.person is None:
+            return None
+        return np.asarray(cv2.resize(self.person, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
     def is_outside_person(self, points: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(N,) for points (N, 2) xy of the frame."""
         if self.person is None:
@@ -93,7 +96,7 @@ class Comparison:
 
     def fit(self, frame: Probe, plate: Probe, frame_from_plate: Homography) -> Fit:
         """Warp the plate's probe onto the frame's, match the light, compare."""
-        homography = self.small_from_frame @ frame_from_plate @ self.plate_from_small
+        homography = self.resolution.small(frame_from_plate)
         warped = np.asarray(cv2.warpPerspective(plate, homography, self.frame_probe_size))
         covered = coverage_of(homography, self.plate_probe_size, self.frame_probe_size) == 1
         outside = np.ones(covered.shape, bool) if self.person is None else self.person == 0

@@ -1,38 +1,63 @@
-"""The aligner on the CPU, with OpenCV."""
+"""The aligner on the CPU, with OpenCV.
+
+Each frame: the clean-plate frames near the track are aligned directly, starting from the last
+homography; keypoints find the place anew at the start, after a loss, and now and then in case the
+takes have drifted apart. The candidate that explains the frame best is refined, bent where the
+place is no plane, completed from other candidates, and lit like the frame.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.comparison import Comparison, Fit, Probe, coverage_of
+from howard.align.comparison import Comparison, Fit, Probe
+from howard.align.debug import DebugPictures
+from howard.align.direct import DirectFit, refine
 from howard.align.features import WORKING_SIDE, Features, find_features, match
-from howard.align.geometry import Homography, fit_whole, is_plausible, normalised
+from howard.align.fusion import Layer, fused, is_worth_more, layer_of
+from howard.align.geometry import Homography, Resolution, fit_whole, is_plausible
 from howard.align.light import lookup_table
+from howard.align.mismatch import Mismatch
+from howard.align.plate_index import PlateIndex
 from howard.align.plate_track import PlateTrack
+from howard.align.render import coverage_of, plate_map, relit, resampled
+from howard.align.robust import FEWEST_INLIERS, robust_homography
+from howard.align.view import View, half, view_of, view_size
 from howard.align.window import PlateWindow
+from howard.config import AlignOptions
 from howard.decode import VideoReader
 from howard.frames import Alignment, Frame, Plate, VideoInfo
 
 REPROJECTION_PIXELS = 2.0
 """MAGSAC++ threshold at the working scale of the features; scaled up with the frame."""
-FEWEST_INLIERS = 12
-INLIER_SHARE = 0.2
-"""Of the matches: below either, the homography is noise."""
+SUPPORT = 0.25
+"""Share of the flow that must agree with a homography found by direct alignment."""
 SWITCH_LEVELS = 0.25
 """How much lower the cost must be to leave the expected clean-plate frame: more than chance makes
 of it, less than a view that really fits better."""
+MORE_LAYERS = 2
+"""Other candidates that may complete the best one."""
 
 
-@dataclass(frozen=True, eq=False)
-class PlateView:
-    """What is prepared once from a clean-plate frame."""
+@dataclass(eq=False)
+class Look:
+    """What is prepared once from a picture; the features when they are first needed."""
 
-    features: Features
+    pixels: NDArray[np.uint8]
+    view: View
     probe: Probe
+    found: Features | None = None
+
+    @property
+    def features(self) -> Features:
+        if self.found is None:
+            self.found = find_features(self.pixels)
+        return self.found
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +68,10 @@ class Candidate:
     homography: Homography
     """frame_from_plate."""
     fit: Fit
+    keypoints: int = 0
     matches: int = 0
     inliers: int = 0
+    """As in `Alignment`."""
 
 
 class OpenCVAligner:
@@ -55,32 +82,60 @@ class OpenCVAligner:
         shot: VideoInfo,
         clean_plate: VideoReader,
         resume: tuple[int, Alignment] | None = None,
+        options: AlignOptions | None = None,
     ) -> None:
-        """resume: index and alignment of the frame to go on after, from an earlier run."""
+        """resume: index and alignment of the frame to go on after, from an earlier run.
+
+        Raises InputError if the clean plate cannot be read, OutputError if there is no place for
+        the debug pictures.
+        """
+        options = options or AlignOptions()
         plate = clean_plate.info
         self.frame_size, self.plate_size = (shot.width, shot.height), (plate.width, plate.height)
-        self.comparison = Comparison(self.frame_size, self.plate_size)
-        self.window = PlateWindow(clean_plate, self.prepare)
-        self.track = PlateTrack(shot.frames, 1 if plate.still else plate.frames)
+        sizes = self.frame_size, self.plate_size
+        views = view_size(self.frame_size), view_size(self.plate_size)
+        self.view_scale = Resolution.of(*sizes, *views)
+        self.coarse_scale = Resolution.of(*sizes, half(views[0]), half(views[1]))
+        self.comparison = Comparison(*sizes)
+        self.window = PlateWindow(clean_plate, self.look_at_plate)
+        plate_frames = 1 if plate.still else plate.frames
+        self.track = PlateTrack(shot.frames, plate_frames, follows=options.search != "nearest")
+        self.index: PlateIndex | None = None
+        if options.search == "global" and (plate_frames or 0) > self.window.capacity:
+            self.index = PlateIndex(clean_plate)
+        self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
+        self.debug = DebugPictures(options.debug) if options.debug else None
         self.threshold = REPROJECTION_PIXELS * max(1.0, max(self.frame_size) / WORKING_SIDE)
         if resume is not None:
             index, last = resume
             homography = np.array(last.homography_frame_from_plate).reshape(3, 3)
             self.track.accept(index, last.plate_index, homography, last.residual)
 
-    def prepare(self, frame: Frame) -> PlateView:
-        return PlateView(find_features(frame.pixels), self.comparison.of_plate(frame.pixels))
-
     def __call__(self, frame: Frame) -> Plate:
-        features = self.beside_person(find_features(frame.pixels))
-        picture = self.comparison.of_frame(frame.pixels)
-        best = self.search(frame.index, features, picture)
-        fallback = None
+        plate = self.align(frame)
+        if self.debug:
+            source, _ = self.window.get(plate.alignment.plate_index)
+            self.debug.write(frame, source, plate)
+        return plate
+
+    def align(self, frame: Frame) -> Plate:
+        """As __call__, without the debug picture."""
+        look = self.look_at_frame(frame)
+        found = self.search(frame.index, look)
+        best = self.choose(frame.index, found)
         if best is None:
-            fallback, best = self.fall_back(frame.index, picture)
-        else:
-            self.track.accept(frame.index, best.plate_index, best.homography, best.fit.residual)
-        return self.render(best, len(features), fallback)
+            fallback, best = self.fall_back(frame.index, look)
+            self.mismatch.note(len(look.features), found=False)
+            return self.render(look, best, [], fallback)
+        self.mismatch.note(best.keypoints, found=True)
+        best = self.polished(look, best)
+        self.track.accept(frame.index, best.plate_index, best.homography, best.fit.residual)
+        return self.render(look, best, found, None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to tell the user at the end."""
+        return self.mismatch.warnings
 
     def observe(self, alpha: NDArray[np.float32]) -> None:
         self.comparison.observe(alpha)
@@ -88,22 +143,39 @@ class OpenCVAligner:
     def close(self) -> None:
         self.window.close()
 
-    def beside_person(self, features: Features) -> Features:
-        """Without the keypoints on the person, unless hardly any would be left."""
-        outside = self.comparison.is_outside_person(features.keypoints)
-        return features.where(outside) if outside.sum() >= 4 * FEWEST_INLIERS else features
+    def look_at_frame(self, frame: Frame) -> Look:
+        view = view_of(frame.pixels)
+        return Look(frame.pixels, view, self.comparison.of_frame(view.colour))
 
-    def search(self, frame_index: int, features: Features, picture: Probe) -> Candidate | None:
-        """The best candidate: of the near ones, of the wide ones too where that is not enough."""
-        track = self.track
-        self.window.advance(track.predict(frame_index))
-        found = self.try_all(frame_index, False, features, picture)
+    def look_at_plate(self, frame: Frame) -> Look:
+        view = view_of(frame.pixels)
+        return Look(frame.pixels, view, self.comparison.of_plate(view.colour))
+
+    def person(self, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """(h, w), not 0 where the person of the latest matte may be."""
+        return self.comparison.person_at(size)
+
+    def search(self, frame_index: int, look: Look) -> list[Candidate]:
+        """Candidates: near ones from the last homography; by keypoints where that is not enough."""
+        track, window = self.track, self.window
+        centre = track.predict(frame_index)
+        if self.index and track.is_due_to_be_located(frame_index):
+            located = self.index.locate(
+                look.features, self.threshold, self.plate_size, self.frame_size
+            )
+            centre = centre if located is None else located
+        window.centre_on(centre)
+        near = track.candidates(frame_index, False, window.low, window.high)
+        found = kept(self.follow(i, look) for i in near)
         best = self.choose(frame_index, found)
+        if best is None or track.is_lost(best.fit.residual):
+            found += kept(self.find(i, look) for i in near)
+            best = self.choose(frame_index, found)
         due = track.is_due_for_a_look_around(frame_index)
         if best is None or due or track.is_lost(best.fit.residual):
-            found += self.try_all(frame_index, True, features, picture)
-            best = self.choose(frame_index, found)
-        return best
+            wide = track.candidates(frame_index, True, window.low, window.high)
+            found += kept(self.find(i, look) for i in wide if i not in near)
+        return found
 
     def choose(self, frame_index: int, found: list[Candidate]) -> Candidate | None:
         """The lowest cost, with a preference for going on as before: what a plane cannot explain
@@ -116,62 +188,113 @@ class OpenCVAligner:
         """Where the track leads, within the window."""
         return min(max(self.track.predict(frame_index), self.window.low), self.window.high)
 
-    def try_all(
-        self, frame_index: int, wide: bool, features: Features, picture: Probe
-    ) -> list[Candidate]:
-        """Every candidate index that yields a homography one can believe."""
-        window = self.window
-        indices = self.track.candidates(frame_index, wide, window.low, window.high)
-        found = (self.try_one(i, features, picture) for i in indices)
-        return [candidate for candidate in found if candidate is not None]
-
-    def try_one(self, plate_index: int, features: Features, picture: Probe) -> Candidate | None:
-        """Match, fit a homography, check it, compare; None where nothing trustworthy comes out."""
-        _, view = self.window.get(plate_index)
-        matches = match(view.features, features)
-        if len(matches) < FEWEST_INLIERS:
+    def follow(self, plate_index: int, look: Look) -> Candidate | None:
+        """Direct alignment from the last homography, which is nearly right while the takes run
+        alongside each other."""
+        if self.track.last_homography is None:
             return None
-        found, inliers = cv2.findHomography(
-            view.features.keypoints[matches[:, 0]],
-            features.keypoints[matches[:, 1]],
-            cv2.USAC_MAGSAC,
+        _, plate = self.window.get(plate_index)
+        start = self.coarse_scale.small(self.track.last_homography)
+        person = self.person(half(look.view.size))
+        direct = refine(look.view.coarse, plate.view.coarse, start, person)
+        if direct is None or direct.support < SUPPORT:
+            return None
+        candidate = self.judged(plate_index, look, self.coarse_scale.full(direct.homography))
+        return candidate and counted(candidate, direct)
+
+    def find(self, plate_index: int, look: Look) -> Candidate | None:
+        """By keypoints, from nothing."""
+        _, plate = self.window.get(plate_index)
+        frame = self.beside_person(look.features)
+        matches = match(plate.features, frame)
+        found = robust_homography(
+            plate.features.keypoints[matches[:, 0]],
+            frame.keypoints[matches[:, 1]],
             self.threshold,
-            maxIters=2000,
-            confidence=0.9999,
+            self.plate_size,
+            self.frame_size,
         )
         if found is None:
             return None
-        homography, count = np.asarray(found, np.float64), int(inliers.sum())
-        if count < max(FEWEST_INLIERS, INLIER_SHARE * len(matches)):
-            return None
+        homography, inliers = found
+        candidate = self.judged(plate_index, look, homography)
+        return candidate and replace(
+            candidate, keypoints=len(frame), matches=len(matches), inliers=inliers
+        )
+
+    def judged(self, plate_index: int, look: Look, homography: Homography) -> Candidate | None:
+        """With its fit; None for a homography that no camera makes."""
         if not is_plausible(homography, self.plate_size, self.frame_size):
             return None
-        fit = self.comparison.fit(picture, view.probe, homography)
-        return Candidate(plate_index, normalised(homography), fit, len(matches), count)
+        _, plate = self.window.get(plate_index)
+        fit = self.comparison.fit(look.probe, plate.probe, homography)
+        return Candidate(plate_index, homography, fit)
 
-    def fall_back(self, frame_index: int, picture: Probe) -> tuple[str, Candidate]:
+    def polished(self, look: Look, best: Candidate, finest: int = 0) -> Candidate:
+        """As exact as can be: direct alignment on the finer view, kept unless it fits worse."""
+        _, plate = self.window.get(best.plate_index)
+        start = self.view_scale.small(best.homography)
+        person = self.person(look.view.size)
+        direct = refine(look.view.texture, plate.view.texture, start, person, finest)
+        if direct is None or direct.support < SUPPORT:
+            return best
+        finer = self.judged(best.plate_index, look, self.view_scale.full(direct.homography))
+        if finer is None or finer.fit.cost > best.fit.cost + SWITCH_LEVELS:
+            return best
+        return counted(finer, direct)
+
+    def beside_person(self, features: Features) -> Features:
+        """Without the keypoints on the person, unless hardly any would be left."""
+        outside = self.comparison.is_outside_person(features.keypoints)
+        return features.where(outside) if outside.sum() >= 4 * FEWEST_INLIERS else features
+
+    def fall_back(self, frame_index: int, look: Look) -> tuple[str, Candidate]:
         """The last good homography, moved along the clean plate; before one, the identity."""
         index = self.expected_index(frame_index)
         name, homography = "last_homography", self.track.last_homography
         if homography is None:
             name, homography = "identity", fit_whole(self.plate_size, self.frame_size)
-        _, view = self.window.get(index)
-        return name, Candidate(
-            index, homography, self.comparison.fit(picture, view.probe, homography)
+        _, plate = self.window.get(index)
+        fit = self.comparison.fit(look.probe, plate.probe, homography)
+        return name, Candidate(index, homography, fit)
+
+    def layers(self, look: Look, best: Candidate, found: list[Candidate]) -> list[Layer]:
+        """The best candidate, and others of other times if there is something left to explain."""
+        person = self.person(look.view.size)
+        first = self.layer(look, best)
+        if not found or not is_worth_more(first, look.view, person):
+            return [first]
+        others = {c.plate_index: c for c in found if c.plate_index != best.plate_index}
+        cheapest = sorted(others.values(), key=lambda c: c.fit.cost)[:MORE_LAYERS]
+        return [first, *(self.layer(look, self.polished(look, c, finest=1)) for c in cheapest)]
+
+    def layer(self, look: Look, candidate: Candidate) -> Layer:
+        _, plate = self.window.get(candidate.plate_index)
+        return layer_of(
+            candidate,
+            look.view,
+            plate.view,
+            self.view_scale.small(candidate.homography),
+            lookup_table(candidate.fit.light),
+            self.person(look.view.size),
         )
 
-    def render(self, best: Candidate, keypoints: int, fallback: str | None) -> Plate:
+    def render(
+        self, look: Look, best: Candidate, found: list[Candidate], fallback: str | None
+    ) -> Plate:
         """Warp at full resolution and match the light."""
-        frame, _ = self.window.get(best.plate_index)
-        pixels = cv2.LUT(frame.pixels, lookup_table(best.fit.light))
-        warped = np.asarray(cv2.warpPerspective(pixels, best.homography, self.frame_size), np.uint8)
-        coverage = coverage_of(best.homography, self.plate_size, self.frame_size)
+        layers = self.layers(look, best, found)
+        weights = fused(layers, look.view, self.person(look.view.size))
+        pixels, coverage = self.drawn(layers[0])
+        for layer, weight in zip(layers[1:], weights[1:], strict=True):
+            if weight.any():
+                pixels, coverage = laid_over(pixels, coverage, *self.drawn(layer), weight)
         if fallback and self.track.is_useless(best.fit.residual):
             coverage[:] = 0
-        warped[coverage == 0] = 0
+        pixels[coverage == 0] = 0
         alignment = Alignment(
             plate_index=best.plate_index,
-            keypoints=keypoints,
+            keypoints=best.keypoints,
             matches=best.matches,
             inliers=best.inliers,
             residual=best.fit.residual,
@@ -179,4 +302,41 @@ class OpenCVAligner:
             fallback=fallback,
             homography_frame_from_plate=tuple(float(v) for v in best.homography.ravel()),
         )
-        return Plate(warped, coverage, alignment)
+        return Plate(pixels, coverage, alignment)
+
+    def drawn(self, layer: Layer) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Pixels and coverage of a layer at full resolution."""
+        candidate: Candidate = layer.candidate
+        frame, _ = self.window.get(candidate.plate_index)
+        where = plate_map(candidate.homography, self.frame_size, layer.field)
+        pixels = resampled(cv2.LUT(frame.pixels, lookup_table(candidate.fit.light)), where)
+        if layer.gain is not None:
+            pixels = relit(pixels, layer.gain)
+        return pixels, coverage_of(where, self.plate_size)
+
+
+def counted(candidate: Candidate, direct: DirectFit) -> Candidate:
+    """With what speaks for it."""
+    return replace(
+        candidate, keypoints=direct.points, matches=direct.matches, inliers=direct.inliers
+    )
+
+
+def kept(candidates: Iterable[Candidate | None]) -> list[Candidate]:
+    """Those that came to something."""
+    return [candidate for candidate in candidates if candidate is not None]
+
+
+def laid_over(
+    pixels: NDArray[np.uint8],
+    coverage: NDArray[np.uint8],
+    above: NDArray[np.uint8],
+    above_coverage: NDArray[np.uint8],
+    weight: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Blend a layer over another, (H, W, 3) and (H, W) each; weight: (h, w) at any smaller size."""
+    share = cv2.resize(weight, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    share *= above_coverage
+    share[coverage == 0] = above_coverage[coverage == 0]
+    mixed = cv2.blendLinear(above, pixels, share, 1 - share)
+    return np.asarray(mixed, np.uint8), coverage | above_coverage

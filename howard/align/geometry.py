@@ -6,10 +6,14 @@ centres at integers. Source: Hartley & Zisserman, *Multiple View Geometry*, 2nd 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 Homography = NDArray[np.float64]
+Size = tuple[int, int]
+"""(width, height) in pixels."""
 
 MAX_AREA_CHANGE = 4.0
 """A plate's area may grow or shrink by this factor at each corner: the takes are similar moves."""
@@ -22,10 +26,33 @@ def scaling(x: float, y: float) -> Homography:
     return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
 
 
+@dataclass(frozen=True, eq=False)
+class Resolution:
+    """Carries frame_from_plate between the takes' full sizes and those of smaller pictures."""
+
+    small_from_frame: Homography
+    small_from_plate: Homography
+
+    @classmethod
+    def of(cls, frame: Size, plate: Size, small_frame: Size, small_plate: Size) -> Resolution:
+        """All sizes (width, height)."""
+        return cls(
+            scaling(small_frame[0] / frame[0], small_frame[1] / frame[1]),
+            scaling(small_plate[0] / plate[0], small_plate[1] / plate[1]),
+        )
+
+    def small(self, homography: Homography) -> Homography:
+        return self.small_from_frame @ homography @ np.linalg.inv(self.small_from_plate)
+
+    def full(self, homography: Homography) -> Homography:
+        out = np.linalg.inv(self.small_from_frame) @ homography @ self.small_from_plate
+        return normalised(out)
+
+
 def project(homography: Homography, points: NDArray[np.floating]) -> NDArray[np.float64]:
     """(N, 2) xy -> (N, 2) xy."""
     out = np.column_stack([points, np.ones(len(points))]) @ homography.T
-    return out[:, :2] / out[:, 2:]
+    return np.asarray(out[:, :2] / out[:, 2:], np.float64)
 
 
 def corners(width: int, height: int) -> NDArray[np.float64]:

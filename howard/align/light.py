@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from howard.align.view import agreement, texture_of
 
 SCALE_LEVELS = 8.0
 """Residual, in levels of 255, at which a pixel's weight has fallen to a quarter: several times
@@ -16,6 +19,16 @@ GAIN_LIMITS = (0.4, 2.5)
 SHRINKAGE = 25.0
 """Prior weight, in squared levels, that holds the gain near the ratio of medians where the
 plate has too little contrast to tell gain from bias."""
+
+PATCH = 1 / 60
+"""Of the longest side: the patch whose means are compared, a few pixels' misalignment small."""
+DARKNESS = 6.0
+"""Levels added before the ratio, below which noise rules."""
+NO_EVIDENCE = 0.02
+"""Trust, after smoothing, at which the gain has fallen to half its logarithm."""
+NEEDED_LOG_GAIN = 0.06
+"""Mean change, among the trusted, before a field is worth its work."""
+LOG_GAIN_LIMITS = (-1.6, 1.6)
 
 
 def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -69,3 +82,31 @@ def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
     levels = np.arange(256.0)[:, None]
     table = np.rint(levels * gain_bias[:, 0] + gain_bias[:, 1])
     return np.clip(table, 0, 255).astype(np.uint8)[:, None, :]
+
+
+def light_field(
+    frame: NDArray[np.uint8],
+    plate: NDArray[np.uint8],
+    covered: NDArray[np.uint8],
+    person: NDArray[np.uint8] | None,
+) -> NDArray[np.float32] | None:
+    """Gain (h, w, 3) by which the plate's light differs from place to place: lamps, vignetting.
+
+    frame, plate: views (h, w, 3) RGB, aligned and matched by one gain and bias; covered: 1 where
+    the plate has data; person: not 0 where not to look. None where one gain is enough. Only places
+    whose normalised texture is the same in both are believed to show the same surface, so that a
+    person is not lit away; from there the gain is carried on along the plate's surfaces.
+    """
+    trust = agreement(texture_of(frame), texture_of(plate)) * covered
+    if person is not None:
+        trust *= person == 0
+    side = max(3, round(max(frame.shape) * PATCH)) | 1
+    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in (frame, plate)]
+    gain = np.log(means[0] / means[1])
+    wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)
+    if wrong < NEEDED_LOG_GAIN:
+        return None
+    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, 400.0, 10.0)
+    weight = smoother.filter(trust) + NO_EVIDENCE
+    parts = [smoother.filter(np.ascontiguousarray(gain[..., k] * trust)) / weight for k in range(3)]
+    return np.asarray(np.exp(np.clip(np.dstack(parts), *LOG_GAIN_LIMITS)), np.float32)

@@ -18,9 +18,11 @@ hand-held camera may stop or hurry."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
 """A match farther from the prediction is a relocation and says nothing about the pace."""
 WIDE_COUNT = 14
-"""Indices, evenly spread over the window, that are added when the track is new, lost, or due for
-a look around: the takes' clocks may differ by seconds."""
-LOOK_AROUND_EVERY = 12
+"""About how many indices, evenly spread over the window, are added when the track is new, lost,
+or due for a look around: the takes' clocks may differ by seconds."""
+LOOK_AROUND_EVERY = 30
+LOCATE_EVERY = 8
+"""Frames between two looks into the index while the track is new or nothing is found."""
 LOST_RATIO = 1.6
 """The track counts as lost when a residual exceeds the running one by this factor."""
 USELESS_LEVELS = 15.0
@@ -46,6 +48,8 @@ class PlateTrack:
     """frame_from_plate of the last good match."""
     residual: float | None = None
     """Running residual of good matches."""
+    follows: bool = True
+    """Whether the matches move the prediction; else it is the clocks' proportion for ever."""
     pace: float = field(init=False)
     """Clean-plate frames per frame of the shot."""
 
@@ -60,13 +64,22 @@ class PlateTrack:
 
     def predict(self, frame_index: int) -> int:
         """Where in the clean plate to look first."""
-        if self.last_index is None:
+        if self.last_index is None or not self.follows:
             return round(frame_index * self.proportion())
         return round(self.last_index + self.pace * (frame_index - self.last_frame_index))
 
     def is_due_for_a_look_around(self, frame_index: int) -> bool:
         """Whether to try the wide offsets too, whatever the near ones give."""
-        return self.last_index is None or frame_index % LOOK_AROUND_EVERY == 0
+        new = self.last_index is None
+        return self.follows and (new or frame_index % LOOK_AROUND_EVERY == 0)
+
+    def is_due_to_be_located(self, frame_index: int) -> bool:
+        """Whether to ask an index of the whole clean plate: at the start, and now and then while
+        nothing is found."""
+        if self.last_index is None:
+            return frame_index % LOCATE_EVERY == 0
+        missed = frame_index - self.last_frame_index - 1
+        return missed > 0 and missed % LOCATE_EVERY == 0
 
     def is_lost(self, residual: float) -> bool:
         """Whether the best near candidate is so bad that the wide ones should be tried."""
@@ -79,8 +92,9 @@ class PlateTrack:
     def candidates(self, frame_index: int, wide: bool, low: int, high: int) -> list[int]:
         """Indices to try, near ones best guess first, each in [low, high] (the window) once."""
         if wide:
-            count = min(WIDE_COUNT, high - low + 1)
-            indices = [low + round((i + 0.5) * (high - low) / count) for i in range(count)]
+            # Multiples of the step: as the window moves, what was prepared of them is used again.
+            step = max(1, (high - low + 1) // WIDE_COUNT)
+            indices = list(range(-(-low // step) * step, high + 1, step))
         else:
             centre = min(max(self.predict(frame_index), low), high)
             indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]

@@ -1,8 +1,10 @@
 """Decode: a video, a folder or pattern of images, or one image -> frames, in order.
 
-This module is the stage's contract. `cpu.py` finds out what a path names, `video.py` (PyAV) and
-`images.py` (OpenCV) read it, `colour.py` makes upright RGB of it, `damage.py` says what is
-missing, and `ahead.py` does it all a few frames in advance.
+This module is the stage's contract. `cpu.py` finds out what a path names. Video files:
+`container.py` opens them, `packets.py` lists where their frames are, `decoding.py` decodes
+(PyAV), `damage.py` says what is missing, `colour.py` makes upright RGB of it, and `video.py`
+puts these together. `images.py` reads images (OpenCV). `ahead.py` does it all a few frames in
+advance.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from howard.frames import Frame, VideoInfo
 
 
 class VideoReader(Protocol):
-    """Frames of one video, decoded once, in order, a bounded number read ahead.
+    """Frames of one video, a bounded number read ahead, one pass over it at a time.
 
-    Iterating again goes on where the last loop stopped. What goes wrong while frames are read
-    is raised from the iteration as InputError, after the frames before it.
+    `iter`, `read_from` and `sample` begin a pass, and end the one before: its iterator then
+    gives nothing more. Every pass gives a frame the same index, time and pixels. What goes
+    wrong while frames are read is raised from the iteration as InputError, after the frames
+    before it.
     """
 
     info: VideoInfo
@@ -26,10 +30,28 @@ class VideoReader(Protocol):
     """What went wrong without ending the video, in words for the report; complete after the
     last frame (for example a truncated file: the frames before the damage are delivered)."""
 
-    def __iter__(self) -> Iterator[Frame]: ...
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames: `read_from(0)`."""
+        ...
+
+    def read_from(self, index: int) -> Iterator[Frame]:
+        """Frames `index`, `index` + 1, ...; none if `index` is past the end.
+
+        Decoding begins at the keyframe before, where the file's times are beyond doubt, and
+        else at the start. In a damaged video that no pass has read yet, frames that cannot be
+        decoded still count if they lie before that keyframe.
+        """
+        ...
+
+    def sample(self, count: int) -> Iterator[Frame]:
+        """About `count` frames (1 or more), evenly spread, in order, the first among them.
+
+        Those nearby that are quick to decode are preferred to the exact places.
+        """
+        ...
 
     def close(self) -> None:
-        """Stop reading ahead and release the file; safe to call twice."""
+        """Stop reading ahead and release the file, for good; safe to call twice."""
         ...
 
 

@@ -1,23 +1,23 @@
-"""The CPU's reader: finds out what a path names and reads it ahead in one thread."""
+"""The CPU's reader: finds out what a path names and reads it ahead."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from howard.decode import images
-from howard.decode.ahead import ReadAhead, Source
+from howard.decode.ahead import AheadReader, Source
 from howard.decode.video import open_video_file
 from howard.errors import HowardError, InputError, InputMissing
 
 
-def open_video_cpu(path: Path, read_ahead: int) -> ReadAhead:
+def open_video_cpu(path: Path, read_ahead: int) -> AheadReader:
     """Open what `path` names and decode up to `read_ahead` frames in advance.
 
     The first frame is decoded here, so that what cannot be used is refused at once: raises
     InputMissing, InputError, or ConfigError if `read_ahead` is less than 1.
     """
     try:
-        return ReadAhead(_source(path), read_ahead)
+        return AheadReader(_source(path), read_ahead)
     except HowardError:  # first, because InputMissing is an OSError as well
         raise
     except OSError as error:

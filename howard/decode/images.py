@@ -5,14 +5,14 @@ from __future__ import annotations
 import glob
 import re
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.decode.ahead import Source
+from howard.decode.ahead import Pass, Source, evenly
 from howard.errors import InputError, InputMissing
 from howard.frames import Frame, VideoInfo
 
@@ -97,24 +97,36 @@ def _images(files: Iterable[Path]) -> list[Path]:
 def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     # OpenCV writes lines of its own on stderr; what matters of them becomes an InputError.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    frames = _frames(files)
+    everything = range(len(files))
+    frames = _frames(files, everything)
     first = next(frames)
     height, width = first.pixels.shape[:2]
     info = VideoInfo(path, width, height, len(files), None, still, tuple(files))
-    return Source(info, [], first, frames)
+
+    def read_from(index: int) -> Pass:
+        return _frames(files, everything[index:], (width, height))
+
+    def sample(count: int) -> Pass:
+        return _frames(files, evenly(count, len(files)), (width, height))
+
+    return Source(info, [], first, frames, read_from, sample)
 
 
-def _frames(files: list[Path]) -> Generator[Frame]:
-    """The images as frames; raises InputError if one differs from the first in size."""
-    size = None
-    for index, file in enumerate(files):
+def _frames(
+    files: list[Path], indices: Sequence[int], size: tuple[int, int] | None = None
+) -> Generator[Frame]:
+    """The images of these indices; raises InputError if one is not of `size` (width, height).
+
+    None as `size` stands for that of the first.
+    """
+    for index in indices:
         clock = time.perf_counter()
-        pixels = read_image(file)
+        pixels = read_image(files[index])
         height, width = pixels.shape[:2]
         size = size or (width, height)
         if size != (width, height):
             raise InputError(
-                f"{file} is {width}x{height}, but {files[0].name} is {size[0]}x{size[1]}; "
+                f"{files[index]} is {width}x{height}, but {files[0].name} is {size[0]}x{size[1]}; "
                 "all images of one video must have one size"
             )
         milliseconds = (time.perf_counter() - clock) * 1000

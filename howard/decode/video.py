@@ -2,147 +2,176 @@
 
 Pixels stay as they are stored: neither sample aspect ratio nor interlacing is undone. Only a
 video that changes its size on the way is resampled, to the size of its first frame.
+
+Each pass opens the file anew. The first begins at the start; a later one begins at a keyframe
+where the table of packets tells exactly which frame that is, and else at the start as well.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Generator, Iterator
+from array import array
+from collections.abc import Generator, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
-from howard.decode.ahead import Source
+from howard.decode.ahead import Pass, Source, evenly
 from howard.decode.colour import RgbConverter
-from howard.decode.damage import Damage, average_rate, stated
+from howard.decode.damage import Stated
+from howard.decode.decoding import Decoding, Lost
+from howard.decode.packets import Keyframe, PacketTable, list_packets
 from howard.errors import InputError
 from howard.frames import Frame, VideoInfo
 
 RATE_IF_UNKNOWN = 30  # for the times of a stream that has neither times nor a rate
+NO_TIME = -(2**63)  # as FFmpeg has it
 
 
 def open_video_file(path: Path) -> Source:
     """Open a video file and decode its first frame; raises InputError if there is none."""
     video = _VideoFile(path)
-    frames = video.frames()
+    frames = video.read_from(0)
     first = next(frames, None)
     if first is None:
         raise InputError(f"{path} holds no frame that can be read; export or copy it again")
     height, width = first.pixels.shape[:2]
     rate = float(video.rate) if video.rate else None
     info = VideoInfo(path, width, height, video.stated.frames, rate, files=(path,))
-    return Source(info, video.warnings, first, frames)
+    return Source(info, video.warnings, first, frames, video.read_from, video.sample)
 
 
 class _VideoFile:
-    """One open file on its way through the decoder; `warnings` is complete after the last frame."""
+    """What the passes over one file have in common. Only one of them may be under way."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.container = _open(path)
-        self.stream = _picture_stream(path, self.container)
-        self.stream.thread_type = "AUTO"
-        self.rate = average_rate(self.stream)
-        self.stated = stated(self.container, self.stream)
-        self.damage = Damage()
         self.warnings: list[str] = []
+        self.stated = Stated(None, False, None)
+        self.rate: Fraction | None = None
+        self._told: list[str] = []
+        """What was said about damage, by the first pass that saw it."""
+        self._convert: RgbConverter | None = None
+        self._table: PacketTable | None = None
+        self._seen = array("q")
+        """Times of the frames from the first on, as far as decoded before there was a table."""
 
-    def frames(self) -> Generator[Frame]:
-        """All frames in order, upright RGB; ends with the file closed."""
-        damage, end_seconds = self.damage, 0.0
-        convert: RgbConverter | None = None
+    def read_from(self, start: int) -> Pass:
+        """The frames from index `start` on, upright RGB; ends with the file closed."""
+        wanted = range(start, sys.maxsize)
+        table = (yield from self._listed()) if start else None
+        if table is not None and table.is_exact:
+            if start >= table.frames:
+                return
+            keyframe = table.keyframe_before(start)
+            if keyframe is not None:
+                try:
+                    yield from self._frames(wanted, keyframe)
+                    return
+                except Lost:
+                    table.is_exact = False
+        yield from self._frames(wanted)
+
+    def sample(self, count: int) -> Pass:
+        """About `count` frames, evenly spread; the nearest keyframes where they are dense."""
+        table = yield from self._listed()
+        wanted = evenly(count, table.frames)
+        keyframes = table.near(wanted) if table.is_exact else None
+        if keyframes is not None:
+            try:
+                for frame in self._frames_at(keyframes):
+                    yield frame
+                    wanted = [index for index in wanted if index > frame.index]
+                return
+            except Lost:
+                table.is_exact = False
+        yield from self._frames(wanted)
+
+    def _listed(self) -> Generator[None, None, PacketTable]:
+        """The table of packets, read when it is first needed."""
+        if self._table is None:
+            self._table = yield from list_packets(self.path, self._seen)
+        return self._table
+
+    def _frames(self, wanted: Sequence[int], keyframe: Keyframe | None = None) -> Pass:
+        """The frames whose index is `wanted`, ascending, decoded from `keyframe` or the start.
+
+        Raises Lost, before the first frame, if decoding cannot begin with `keyframe` or does not
+        give the times of the table.
+        """
+        decoding, end_seconds = self._open(), 0.0
+        begin = keyframe.index if keyframe else 0
+        pictures = decoding.pictures_from(keyframe) if keyframe else decoding.pictures()
         try:
             clock = time.perf_counter()
-            for picture in self._pictures():
-                convert = convert or RgbConverter(picture, self.path.name, self.warnings)
-                pixels = convert(picture)
-                seconds, end_seconds = self._times(picture, end_seconds)
-                milliseconds = (time.perf_counter() - clock) * 1000
-                yield Frame(damage.frames_read, seconds, pixels, milliseconds)
-                damage.frames_read += 1
-                clock = time.perf_counter()
-            self.warnings += damage.sentences(self.path.name, self.stated, end_seconds)
+            for index, picture in enumerate(pictures, begin):
+                agrees = self._compare(index, picture)
+                if keyframe and index <= wanted[0] and not agrees:
+                    raise Lost
+                seconds, end_seconds = self._times(decoding, picture, end_seconds)
+                if index in wanted:
+                    yield self._frame(index, seconds, picture, clock)
+                    clock = time.perf_counter()
+                elif index > wanted[-1]:
+                    return
+                else:
+                    yield None
+                decoding.damage.frames_read = index + 1
+            if not self._told:
+                self._told = decoding.damage.sentences(self.path.name, self.stated, end_seconds)
+                self.warnings += self._told
         except av.FFmpegError as error:
             raise InputError(
-                f"{self.path} cannot be decoded after frame {damage.frames_read} "
+                f"{self.path} cannot be decoded after frame {decoding.damage.frames_read} "
                 f"({error.strerror}); convert it to MP4, MOV or MKV"
             ) from error
         finally:
-            self.container.close()
+            decoding.close()
 
-    def _times(self, picture: av.VideoFrame, previous_end: float) -> tuple[float, float]:
-        """Begin and end in seconds; a picture without a time begins where the last one ended."""
-        time_base = float(self.stream.time_base or 0)
-        begin = previous_end if picture.pts is None else picture.pts * time_base
-        return begin, begin + max(picture.duration * time_base, 1 / (self.rate or RATE_IF_UNKNOWN))
-
-    def _pictures(self) -> Iterator[av.VideoFrame]:
-        """What the decoder makes of the packets; a packet that it cannot decode is skipped."""
-        for packet in self._packets():
-            try:
-                pictures = self.stream.decode(packet)
-            except av.FFmpegError:
-                self.damage.skip_packet()
-                continue
-            finally:
-                self.damage.packets_read += 1
-            for picture in pictures:
-                if picture.is_corrupt:
-                    self.damage.guess_frame()
-                yield picture
-
-    def _packets(self) -> Iterator[Packet | None]:
-        """The stream's packets that are whole, then None, which makes the decoder finish."""
+    def _frames_at(self, keyframes: Sequence[Keyframe]) -> Iterator[Frame]:
+        """The frames of `keyframes` alone; raises Lost at the first that cannot be had so."""
+        decoding = self._open()
         try:
-            for packet in self.container.demux(self.stream):
-                # A packet cut in two must not reach the decoder: its error, met while the
-                # decoder finishes, would take the last good frames along.
-                if packet.is_corrupt:
-                    self.damage.skip_packet()
-                elif packet.size:  # an empty one would make the decoder finish now
-                    self.damage.hidden_packets += packet.is_discard
-                    yield packet
-        except av.FFmpegError:
-            self.damage.skip_packet()
-        except IndexError:
-            pass  # PyAV stumbles at the end of the file over a stream that began in its middle
-        yield None
+            for keyframe in keyframes:
+                clock = time.perf_counter()
+                picture = decoding.picture_at(keyframe)
+                seconds, _ = self._times(decoding, picture, 0.0)
+                yield self._frame(keyframe.index, seconds, picture, clock)
+        finally:
+            decoding.close()
 
+    def _open(self) -> Decoding:
+        decoding = Decoding(self.path)
+        self.stated, self.rate = decoding.stated, decoding.rate
+        return decoding
 
-def _open(path: Path) -> InputContainer:
-    try:
-        # "file:" so that a colon in the name is no protocol; tags in any encoding are no error.
-        return av.open(f"file:{path}", metadata_errors="replace")
-    except (av.InvalidDataError, av.EOFError) as error:
-        raise InputError(f"{path} cannot be read: {_why(path)}") from error
-    except av.FFmpegError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check the file") from error
+    def _frame(self, index: int, seconds: float, picture: av.VideoFrame, clock: float) -> Frame:
+        """`picture` in the size and pose of the video's first; `clock` is when work on it began."""
+        if self._convert is None:
+            self._convert = RgbConverter(picture, self.path.name, self.warnings)
+        pixels = self._convert(picture)
+        return Frame(index, seconds, pixels, (time.perf_counter() - clock) * 1000)
 
+    def _compare(self, index: int, picture: av.VideoFrame) -> bool:
+        """Learn the time of frame `index`, or see whether the table is right about it."""
+        # What a decoder guesses depends on where it began.
+        pts = NO_TIME if picture.pts is None or picture.is_corrupt else picture.pts
+        if self._table is None:
+            if index == len(self._seen):
+                self._seen.append(pts)
+            return True
+        agrees = index < len(self._table.pts) and self._table.pts[index] == pts
+        self._table.is_exact &= agrees
+        return agrees
 
-def _why(path: Path) -> str:
-    """The likely cause that FFmpeg could not open `path`, and the remedy."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    if not head:
-        return "it is empty; export or copy it again"
-    if head[4:8] == b"ftyp":  # MP4 and MOV
-        return "it is cut off, its index (moov) is missing; export or copy it again"
-    return "it holds no video that FFmpeg knows; convert it to MP4, MOV or MKV"
-
-
-def _picture_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The first video stream; neither cover art nor text drawn as a terminal counts."""
-    for stream in container.streams.video:
-        is_cover = Disposition.attached_pic in stream.disposition
-        if is_cover or container.format.name == "tty":
-            continue
-        if stream.codec_context is None:
-            raise InputError(f"{path} has a codec that FFmpeg cannot decode; convert it to H.264")
-        return stream
-    if not container.streams:  # a header alone, or an index cut in two
-        raise InputError(f"{path} cannot be read: {_why(path)}")
-    raise InputError(f"{path} holds no video; give the file that has the picture")
+    @staticmethod
+    def _times(
+        decoding: Decoding, picture: av.VideoFrame, previous_end: float
+    ) -> tuple[float, float]:
+        """Begin and end in seconds; a picture without a time begins where the last one ended."""
+        time_base = float(decoding.stream.time_base or 0)
+        begin = previous_end if picture.pts is None else picture.pts * time_base
+        least = 1 / (decoding.rate or RATE_IF_UNKNOWN)
+        return begin, begin + max(picture.duration * time_base, least)

@@ -9,8 +9,8 @@ of its row is kept in memory.
 OUT/report.json (schema 1):
     schema    1
     howard    version
-    run       the identity: shot, clean_plate and weights (path, files, bytes, modified), batch,
-              device
+    run       the identity: shot, clean_plate and weights (path, files, bytes, modified), network,
+              plate_search, batch, device
     warnings  list of sentences
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame

@@ -88,7 +88,7 @@ class Stages:
         """Complete the report; call it when the writer has finished."""
         seconds = time.monotonic() - self.started
         frames, resumed = len(self.journal.offsets), self.journal.resumed
-        warnings = [*self.shot.warnings, *self.clean_plate.warnings]
+        warnings = [w for s in (self.shot, self.clean_plate, self.aligner) for w in s.warnings]
         report = RunReport(
             frames=frames,
             seconds=round(seconds, 3),
@@ -122,10 +122,8 @@ def build_stages(config: RunConfig) -> Stages:
     if config.device == "gpu":
         raise DeviceError("--device gpu: this version has no GPU engine yet: give --device cpu")
     from howard.align.cpu import OpenCVAligner
-    from howard.matte.cpu import OnnxMattingNetwork
 
-    weights = config.weights or default_weights()
-    network = OnnxMattingNetwork(weights, config.threads or len(os.sched_getaffinity(0)))
+    network, weights = open_network(config)
     with ExitStack() as opened:
         shot = opened.enter_context(closing(open_video(config.shot)))
         clean_plate = opened.enter_context(closing(open_video(config.clean_plate)))
@@ -133,14 +131,33 @@ def build_stages(config: RunConfig) -> Stages:
         identity = {
             "shot": identify(config.shot, shot.info.files),
             "clean_plate": identify(config.clean_plate, clean_plate.info.files),
-            "weights": identify(weights, (weights,)),
+            "network": config.network,
+            "weights": identify(weights[0], weights),
+            "plate_search": config.plate_search,
             "batch": config.batch,
             "device": "cpu",
         }
         journal = Journal(config.out, identity, config.overwrite)
-        aligner = OpenCVAligner(shot.info, clean_plate, journal.last_alignment())
+        aligner = OpenCVAligner(
+            shot.info, clean_plate, journal.last_alignment(), config.align_options
+        )
         opened.pop_all()
     return Stages(shot, clean_plate, aligner, network, journal, config.batch)
+
+
+def open_network(config: RunConfig) -> tuple[MattingNetwork, tuple[Path, ...]]:
+    """The network that the config names, and the files of its weights, its own first."""
+    from howard.matte.cpu import OnnxMattingNetwork
+
+    threads = config.threads or len(os.sched_getaffinity(0))
+    weights = config.weights or default_weights(config.network)
+    if config.network != "context-switching":
+        return OnnxMattingNetwork(weights, threads), (weights,)
+    from howard.matte.context_switching import ContextSwitchingNetwork
+
+    first = default_weights()
+    coarse = OnnxMattingNetwork(first, threads)
+    return ContextSwitchingNetwork(weights, coarse, threads), (weights, first)
 
 
 def check_output_apart(out: Path, *inputs: VideoInfo) -> None:

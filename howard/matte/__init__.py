@@ -1,6 +1,7 @@
 """Matte: frames and their plates -> alpha and foreground, by a network.
 
-This module is the stage's contract; `cpu.py` runs the network with ONNX Runtime.
+This module is the stage's contract; `cpu.py` runs the network with ONNX Runtime,
+`context_switching.py` one that needs a coarse matte and a crop.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from howard.errors import WeightsError
 from howard.frames import Frame, Matte, Plate
 
 DEFAULT_NETWORK = "howard"
+BUILT = Path("engine/built")
+"""Where `build_engine.py` writes, from where it is called."""
 
 
 class MattingNetwork(Protocol):
@@ -24,10 +27,18 @@ class MattingNetwork(Protocol):
 
 
 def default_weights(network: str = DEFAULT_NETWORK) -> Path:
-    """The ONNX file that ships with Howard: inside the package when installed from a wheel,
-    under engine/ in a checkout."""
+    """The network's ONNX file: as it ships with Howard (inside the package when installed from a
+    wheel, under engine/ in a checkout), else as `build_engine.py` made it.
+
+    Raises WeightsError if there is neither.
+    """
     package = Path(__file__).parents[1]
-    for folder in (package / "weights", package.parent / "engine" / "weights"):
+    checkout = package.parent / "engine"
+    folders = (package / "weights", checkout / "weights", checkout / "built", BUILT)
+    for folder in folders:
         if (file := folder / f"{network}.onnx").is_file():
             return file
-    raise WeightsError(f"no weights for the network {network!r} are installed: give --weights FILE")
+    raise WeightsError(
+        f"no weights for the network {network!r} are installed: make them with `python "
+        f"build_engine.py --network {network} --checkpoint FILE`, or give --weights FILE"
+    )

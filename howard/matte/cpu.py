@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ from howard.errors import WeightsError
 from howard.frames import Frame, Matte, Plate
 
 REQUIRED = {"frame", "plate"}
-OFFERED = REQUIRED | {"coverage", "small_frame", "small_plate", "small_coverage"}
+SMALL = {"small_frame", "small_plate", "small_coverage"}
+OFFERED = REQUIRED | {"coverage"} | SMALL
 """A network takes the required inputs and any of the others."""
 OUTPUTS = ["alpha", "foreground"]
 DOUBT = "doubt"
@@ -22,6 +24,7 @@ DOUBT = "doubt"
 
 Planes = NDArray[np.float32]
 """(N, C, H, W)."""
+Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
 
 
 class OnnxMattingNetwork:
@@ -31,41 +34,50 @@ class OnnxMattingNetwork:
         self.session = open_session(weights, threads)
         self.inputs = {i.name for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
-        stored = self.session.get_modelmeta().custom_metadata_map
-        try:
-            self.base_multiple = int(stored["base_multiple"])
-            self.full_multiple = int(stored["full_multiple"])
-            self.base_pixels = int(stored["base_pixels"])
-        except (KeyError, ValueError) as error:
-            raise WeightsError(
-                f"{weights} was not exported by build_engine.py (no {error} in its metadata): "
-                "export the checkpoint again"
-            ) from error
+        self.full_multiple = stored_number(self.session, weights, "full_multiple")
+        if self.inputs & SMALL:
+            self.base_multiple = stored_number(self.session, weights, "base_multiple")
+            self.base_pixels = stored_number(self.session, weights, "base_pixels")
 
     def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
         height, width = frames[0].pixels.shape[:2]
         # Padded first: the base's output is enlarged to the padded size.
         bottom, right = -height % self.full_multiple, -width % self.full_multiple
+        knows_holes = self.inputs & {"coverage", "small_coverage"}
         pictures = [pad(f.pixels, bottom, right) for f in frames]
-        backgrounds = [pad(p.pixels, bottom, right) for p in plates]
+        backgrounds = [
+            pad(p.pixels if knows_holes else filled(p.pixels, p.coverage), bottom, right)
+            for p in plates
+        ]
         coverages = [pad(p.coverage, bottom, right) for p in plates]
-        base = base_size(width + right, height + bottom, self.base_pixels, self.base_multiple)
-        make: dict[str, Callable[[], Planes]] = {
-            "frame": lambda: planes(pictures),
-            "plate": lambda: planes(backgrounds),
-            "coverage": lambda: np.stack(coverages)[:, None].astype(np.float32),
-            "small_frame": lambda: planes([shrink(p, base) for p in pictures]),
-            "small_plate": lambda: planes([shrink(p, base) for p in backgrounds]) * small_coverage,
-            "small_coverage": lambda: small_coverage,
-        }
-        small_coverage = np.stack([shrink_coverage(c, base) for c in coverages])[:, None]
-        feeds = {name: make[name]() for name in self.inputs}
+        feeds = {"frame": planes(pictures), "plate": planes(backgrounds)}
+        if "coverage" in self.inputs:
+            feeds["coverage"] = np.stack(coverages)[:, None].astype(np.float32)
+        if self.inputs & SMALL:
+            feeds |= self.small_feeds(pictures, backgrounds, coverages)
+        feeds = {name: feeds[name] for name in self.inputs}
         alpha, foreground, *doubt = self.session.run(self.outputs, feeds)
         sure = [confidence(a, d) for d in doubt for a, d in zip(alpha, d, strict=True)]
         return [
             Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0), c)
             for a, f, c in zip(alpha, foreground, sure or [1.0] * len(frames), strict=True)
         ]
+
+    def small_feeds(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        backgrounds: Sequence[NDArray[np.uint8]],
+        coverages: Sequence[NDArray[np.uint8]],
+    ) -> dict[str, Planes]:
+        """The same pictures at the base's size."""
+        height, width = pictures[0].shape[:2]
+        base = base_size(width, height, self.base_pixels, self.base_multiple)
+        coverage = np.stack([shrink_coverage(c, base) for c in coverages])[:, None]
+        return {
+            "small_frame": planes([shrink(p, base) for p in pictures]),
+            "small_plate": planes([shrink(p, base) for p in backgrounds]) * coverage,
+            "small_coverage": coverage,
+        }
 
 
 def confidence(alpha: Planes, doubt: Planes) -> float:
@@ -75,8 +87,11 @@ def confidence(alpha: Planes, doubt: Planes) -> float:
     return 1 - error / (error + person) if error > 0 else 1.0
 
 
-def open_session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Raises WeightsError for a file that is missing, is no ONNX model, or has other inputs."""
+def open_session(
+    weights: Path, threads: int, required: set[str] = REQUIRED, offered: set[str] = OFFERED
+) -> onnxruntime.InferenceSession:
+    """Raises WeightsError for a file that is missing, is no ONNX model, or has other inputs than
+    all of the required and some of the offered."""
     if not weights.is_file():
         raise WeightsError(f"weights {weights} do not exist: check --weights")
     options = onnxruntime.SessionOptions()
@@ -93,12 +108,23 @@ def open_session(weights: Path, threads: int) -> onnxruntime.InferenceSession:
         ) from error
     names = {i.name for i in session.get_inputs()}
     outputs = [o.name for o in session.get_outputs()]
-    if not REQUIRED <= names <= OFFERED or outputs not in (OUTPUTS, [*OUTPUTS, DOUBT]):
+    if not required <= names <= offered or outputs not in (OUTPUTS, [*OUTPUTS, DOUBT]):
         raise WeightsError(
-            f"{weights} has the inputs {', '.join(sorted(names))}, not those of a Howard network: "
-            "export it with build_engine.py"
+            f"{weights} has the inputs {', '.join(sorted(names))}, not those of this network: "
+            "export it with build_engine.py, and check --network"
         )
     return session
+
+
+def stored_number(session: onnxruntime.InferenceSession, weights: Path, key: str) -> int:
+    """From the model's metadata. Raises WeightsError where it is not there."""
+    try:
+        return int(session.get_modelmeta().custom_metadata_map[key])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{weights} was not exported by build_engine.py (no {error} in its metadata): "
+            "export the checkpoint again"
+        ) from error
 
 
 def base_size(width: int, height: int, pixels: int, multiple: int) -> tuple[int, int]:
@@ -132,3 +158,18 @@ def shrink(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 def shrink_coverage(coverage: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
     """1 where every pixel that a small one draws on is covered."""
     return (shrink(coverage * np.uint8(255), size) == 255).astype(np.float32)
+
+
+def filled(plate: Picture, coverage: NDArray[Any]) -> Picture:
+    """(H, W, 3) with the colour of the nearest covered pixel in its holes, for networks that know
+    of no coverage: they would take the black of a hole for a plate, and what is there for a person.
+    """
+    holes = coverage == 0
+    if not holes.any() or holes.all():
+        return plate
+    _, nearest = cv2.distanceTransformWithLabels(
+        holes.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.zeros((nearest.max() + 1, 3), plate.dtype)
+    colours[nearest[~holes]] = plate[~holes]
+    return np.where(holes[..., None], colours[nearest], plate)

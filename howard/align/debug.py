@@ -1,0 +1,82 @@
+"""What the alignment did, as one picture a frame: `--debug DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.align.features import find_features, match
+from howard.align.geometry import project
+from howard.errors import OutputError
+from howard.frames import Frame, Plate
+
+WIDTH = 640
+"""Of each of the six pictures."""
+NEAR_PIXELS = 3.0
+"""At 1280 pixels of width: a match this close to the homography is drawn green, else red."""
+GREEN, RED = (60, 220, 60), (230, 60, 60)
+RESIDUAL_GAIN = 4
+
+Picture = NDArray[np.uint8]
+
+
+class DebugPictures:
+    """Writes DIR/000000.jpg and on: matches on frame and clean-plate frame; the plate; then
+    the frame without what the plate explains (residual), the coverage, and the numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OutputError if the folder cannot be made."""
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"--debug {folder} cannot be made: {error.strerror}") from error
+
+    def write(self, frame: Frame, source: Frame, plate: Plate) -> None:
+        """frame of the shot, the clean-plate frame that the plate was made of, the plate."""
+        residual = cv2.absdiff(plate.pixels, frame.pixels)
+        residual[plate.coverage == 0] = 0
+        top = [*matched(frame, source, plate), plate.pixels]
+        covered = cv2.cvtColor(plate.coverage * np.uint8(255), cv2.COLOR_GRAY2RGB)
+        strong = cv2.convertScaleAbs(residual, alpha=RESIDUAL_GAIN)
+        bottom = [strong, covered, frame.pixels]
+        height = round(WIDTH * frame.pixels.shape[0] / frame.pixels.shape[1])
+        rows = [np.hstack([fitted(p, height) for p in row]) for row in (top, bottom)]
+        sheet = np.ascontiguousarray(np.vstack(rows)[..., ::-1])
+        a = plate.alignment
+        text = (
+            f"frame {frame.index}  plate {a.plate_index}  residual {a.residual:.1f}  coverage "
+            f"{a.coverage:.2f}  inliers {a.inliers}/{a.matches}  {a.fallback or ''}"
+        )
+        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+            at = (12, sheet.shape[0] - 14)
+            cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness)
+        file = self.folder / f"{frame.index:06d}.jpg"
+        if not cv2.imwrite(str(file), sheet):
+            raise OutputError(f"{file} cannot be written: check --debug")
+
+
+def fitted(picture: cv2.typing.MatLike, height: int) -> Picture:
+    """WIDTH x height."""
+    resized = cv2.resize(picture, (WIDTH, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)
+
+
+def matched(frame: Frame, source: Frame, plate: Plate) -> list[Picture]:
+    """Frame and clean-plate frame with their matches marked."""
+    homography = np.array(plate.alignment.homography_frame_from_plate).reshape(3, 3)
+    here, there = find_features(frame.pixels), find_features(source.pixels)
+    pairs = match(there, here)
+    to, of = here.keypoints[pairs[:, 1]], there.keypoints[pairs[:, 0]]
+    off = np.hypot(*(project(homography, of) - to).T)
+    scale = frame.pixels.shape[1] / 1280
+    pictures = [frame.pixels.copy(), source.pixels.copy()]
+    for a, b, distance in zip(to, of, off, strict=True):
+        colour = GREEN if distance < NEAR_PIXELS * scale else RED
+        for picture, (x, y) in zip(pictures, (a, b), strict=True):
+            radius, thickness = max(2, round(4 * scale)), max(1, round(2 * scale))
+            cv2.circle(picture, (round(x), round(y)), radius, colour, thickness, cv2.LINE_AA)
+    return pictures

@@ -1,0 +1,113 @@
+"""Beyond one plane: a smooth field of displacements on top of the homography.
+
+Where the place is no plane (parallax) or the shutter rolls, the warped plate is still off. Dense
+flow from frame to plate says by how much, where it can be believed: where it is textured, agrees
+with the flow back, leaves no difference, and outside the person. From there it is carried on,
+along surfaces and not across their edges, by a smoother that the plate's own picture guides (Min
+et al., *Fast Global Image Smoothing*, TIP 2014). The plate shows nobody, so that what lies under
+the person moves with the surface that it belongs to; and since the field is smooth, bounded, and
+falls to nothing where there is no evidence, it cannot shape the plate into a person.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.align.direct import Flow, dense_flow, gradient
+from howard.align.view import agreement, texture_of
+
+ROUNDS = ((400.0, 10.0), (100.0, 8.0))
+"""Smoothness and the colour difference that counts as an edge, round by round: the first brings
+surfaces near, the second sees what is left."""
+LIMIT = 0.08
+"""Largest displacement, in longest sides."""
+MATCHED_LEVELS = 14.0
+TEXTURE = 20.0
+"""At these a vector's trust has fallen to about a third."""
+COMPANY = 1 / 32
+"""Of the longest side: the window whose mean a vector is compared with."""
+LONELY_PIXELS = 1.0
+"""A vector this far from its company counts a quarter: chance matches disagree, surfaces do not."""
+NO_EVIDENCE = 0.01
+"""Trust, after smoothing, at which the field has fallen to a half."""
+NEEDED_PIXELS = 0.4
+"""View pixels that trusted places must be off before a field is worth its work."""
+NEEDED_SHARE = 0.04
+
+Trust = NDArray[np.float32]
+"""(h, w) in [0, 1]."""
+
+
+def trusted_flow(
+    frame: NDArray[np.uint8],
+    plate: NDArray[np.uint8],
+    covered: NDArray[np.uint8],
+    person: NDArray[np.uint8] | None,
+) -> tuple[Flow, Trust]:
+    """Flow between two textures (h, w), and how far each vector can be believed. covered, person:
+    (h, w), not 0 where the plate has data, and where not to look."""
+    flow = dense_flow(frame, plate)
+    moved = displaced(plate, flow)
+    error = cv2.blur(cv2.absdiff(moved, frame), (5, 5)).astype(np.float32)
+    slope = cv2.blur(gradient(frame), (5, 5))
+    trust = slope / (slope + TEXTURE)
+    trust *= np.exp(-((error / MATCHED_LEVELS) ** 2))
+    trust *= agreement(frame, moved) * (displaced(covered, flow) > 0)
+    if person is not None:
+        trust *= person == 0
+    trust = trust.astype(np.float32)
+    side = max(3, round(max(frame.shape) * COMPANY)) | 1
+    around = cv2.blur(flow * trust[..., None], (side, side))
+    around /= (cv2.blur(trust, (side, side)) + 1e-3)[..., None]
+    apart = np.square(flow - around).sum(-1)
+    return flow, trust / (1 + apart / LONELY_PIXELS**2) ** 2
+
+
+def is_needed(flow: Flow, trust: Trust) -> bool:
+    """Whether enough of what can be believed is off."""
+    off = np.hypot(flow[..., 0], flow[..., 1]) > NEEDED_PIXELS
+    return float((trust * off).sum()) > NEEDED_SHARE * float(trust.sum())
+
+
+def residual_field(
+    frame: NDArray[np.uint8],
+    plate: NDArray[np.uint8],
+    covered: NDArray[np.uint8],
+    person: NDArray[np.uint8] | None,
+) -> Flow | None:
+    """The field (h, w, 2): what belongs at x of the frame is at x + field of the warped plate.
+
+    frame, plate: views (h, w, 3) RGB of one size, the plate warped by the homography; covered: 1
+    where it has data; person: not 0 where not to look. None where the homography is enough.
+    """
+    texture = texture_of(frame)
+    field: Flow | None = None
+    for smoothness, edge in ROUNDS:
+        now = plate if field is None else displaced(plate, field)
+        here = covered if field is None else displaced(covered, field)
+        flow, trust = trusted_flow(texture, texture_of(now), here, person)
+        if field is None and not is_needed(flow, trust):
+            return None
+        total = flow if field is None else displaced(field, flow) + flow
+        reach = LIMIT * max(frame.shape)
+        field = carried_on(np.clip(total, -reach, reach), trust, now, smoothness, edge)
+    return field
+
+
+def carried_on(
+    flow: Flow, trust: Trust, guide: NDArray[np.uint8], smoothness: float, edge: float
+) -> Flow:
+    """The mean of the trusted vectors on the same surface of the guide (h, w, 3)."""
+    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(guide, smoothness, edge)
+    weight = smoother.filter(trust)
+    parts = [smoother.filter(np.ascontiguousarray(flow[..., k] * trust)) for k in (0, 1)]
+    return np.asarray(np.dstack(parts) / (weight + NO_EVIDENCE)[..., None], np.float32)
+
+
+def displaced(picture: NDArray, flow: Flow) -> NDArray:
+    """picture (h, w[, C]) at x + flow, bilinear; 0 outside."""
+    height, width = flow.shape[:2]
+    xs, ys = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    return cv2.remap(picture, flow[..., 0] + xs, flow[..., 1] + ys, cv2.INTER_LINEAR)

@@ -1,0 +1,127 @@
+"""One plate from several clean-plate frames: each region from the one that explains it best.
+
+The clean plate's camera moves, so that its frames see behind near objects from other sides, and
+cover other parts of the frame. Decided on the small views, over regions and not pixels, so that
+no region is taken for its likeness to the person; under the person the decision around them
+holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.align.direct import Flow
+from howard.align.field import displaced, residual_field
+from howard.align.geometry import Homography
+from howard.align.light import light_field
+from howard.align.view import View
+
+REGION = 1 / 12
+"""Of the longest side: the window over which a layer's differences count."""
+CLIP_LEVELS = 40.0
+UNCOVERED_LEVELS = 60.0
+LOYALTY_LEVELS = 2.0
+"""How much better another layer must explain a region than the first."""
+SEAM = 1 / 120
+"""Of the longest side: deviation of the blend between layers."""
+WORTH_LEVELS = 4.0
+"""A first layer whose regions all cost less than this needs no other."""
+WORTH_SHARE = 0.01
+"""A layer that would give less than this share of the frame is left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A candidate as it would appear on the frame's view."""
+
+    candidate: Any
+    field: Flow | None
+    """Displacements on top of the homography, (h, w, 2)."""
+    gain: NDArray[np.float32] | None
+    """(h, w, 3) on top of the candidate's gain and bias."""
+    colour: NDArray[np.uint8]
+    """(h, w, 3)."""
+    covered: NDArray[np.uint8]
+    """(h, w), 1 where there is data."""
+
+
+def layer_of(
+    candidate: Any,
+    frame: View,
+    plate: View,
+    homography: Homography,
+    light: NDArray[np.uint8],
+    person: NDArray[np.uint8] | None,
+) -> Layer:
+    """Warp by the homography (view to view), light by a lookup table, bend and light locally."""
+    colour = np.asarray(
+        cv2.warpPerspective(cv2.LUT(plate.colour, light), homography, frame.size), np.uint8
+    )
+    ones = np.full(plate.texture.shape, 255, np.uint8)
+    inside = np.asarray(cv2.warpPerspective(ones, homography, frame.size), np.uint8)
+    covered = (inside == 255).astype(np.uint8)
+    field = residual_field(frame.colour, colour, covered, person)
+    if field is not None:
+        colour = displaced(colour, field)
+        covered = (displaced(inside, field) == 255).astype(np.uint8)
+    gain = light_field(frame.colour, colour, covered, person)
+    if gain is not None:
+        colour = np.asarray(cv2.multiply(colour, gain, dtype=cv2.CV_8U), np.uint8)
+    return Layer(candidate, field, gain, colour, covered)
+
+
+def cost_of(
+    layer: Layer, frame: View, person: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(h, w) levels per region, and how much of each region could be judged."""
+    difference = cv2.absdiff(layer.colour, frame.colour).astype(np.float32).mean(-1)
+    price = np.where(layer.covered > 0, np.minimum(difference, CLIP_LEVELS), UNCOVERED_LEVELS)
+    outside = np.ones_like(price) if person is None else (person == 0).astype(np.float32)
+    outside = np.maximum(outside, (layer.covered == 0).astype(np.float32))
+    weight = regional(outside) + np.float32(1e-3)
+    return regional(price.astype(np.float32) * outside) / weight, weight
+
+
+def regional(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over regions: a box twice is nearly a bell, and costs the same at any width."""
+    side = round(REGION * max(picture.shape)) | 1
+    return np.asarray(cv2.blur(cv2.blur(picture, (side, side)), (side, side)), np.float32)
+
+
+def is_worth_more(first: Layer, frame: View, person: NDArray[np.uint8] | None) -> bool:
+    """Whether other layers should be tried: for holes, and for what the first explains badly once
+    it is known where the person is."""
+    holes = first.covered == 0
+    if person is None:
+        return bool(holes.mean() > WORTH_SHARE)
+    cost, judged = cost_of(first, frame, person)
+    poor = (cost > WORTH_LEVELS) & (judged > 0.3)
+    return bool((poor | holes).mean() > WORTH_SHARE)
+
+
+def fused(
+    layers: list[Layer], frame: View, person: NDArray[np.uint8] | None
+) -> list[NDArray[np.float32]]:
+    """Weights (h, w) of the layers, which sum to 1; 0 throughout for a layer not worth it."""
+    costs = [cost_of(layer, frame, person)[0] for layer in layers]
+    for cost in costs[1:]:
+        cost += LOYALTY_LEVELS
+    owner = np.argmin(costs, 0)
+    for k in range(1, len(layers)):
+        if (owner == k).mean() < WORTH_SHARE:
+            costs[k][:] = np.inf
+    owner = np.argmin(costs, 0)
+    sigma = SEAM * max(owner.shape)
+    weights = [
+        cv2.GaussianBlur((owner == k).astype(np.float32), (0, 0), sigma) for k in range(len(layers))
+    ]
+    # No layer is blended in where it has no data.
+    for weight, layer in zip(weights, layers, strict=True):
+        weight *= cv2.erode(layer.covered, np.ones((3, 3), np.uint8))
+    total = np.maximum(sum(weights), 1e-6)
+    return [np.asarray(weight / total, np.float32) for weight in weights]

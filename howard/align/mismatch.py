@@ -1,0 +1,45 @@
+"""Whether the clean plate shows the scene of the shot at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from howard.config import OnMismatch
+from howard.errors import InputError
+
+FRAMES = 15
+"""Frames with something to see in them before the verdict; fewer in a shorter shot."""
+FEWEST_KEYPOINTS = 100
+"""A frame with fewer (black, out of focus) says nothing."""
+
+
+class Mismatch:
+    """Counts the frames at the beginning of a shot for which no clean-plate frame was found."""
+
+    def __init__(
+        self, shot: Path, clean_plate: Path, shot_frames: int | None, on_mismatch: OnMismatch
+    ) -> None:
+        self.shot, self.clean_plate, self.on_mismatch = shot, clean_plate, on_mismatch
+        self.needed = min(FRAMES, shot_frames or FRAMES)
+        self.looked_at = 0
+        self.settled = False
+        self.warnings: list[str] = []
+
+    def note(self, keypoints: int, found: bool) -> None:
+        """One more frame. Raises InputError if the verdict is that the plate shows another scene
+        and the user wants to stop."""
+        if self.settled or keypoints < FEWEST_KEYPOINTS:
+            return
+        self.looked_at += 1
+        if found:
+            self.settled = True
+        elif self.looked_at == self.needed:
+            self.settled = True
+            message = (
+                f"{self.clean_plate}: the clean plate does not show this scene: none of its "
+                f"frames could be aligned with the first {self.looked_at} frames of {self.shot} "
+                "that have detail"
+            )
+            if self.on_mismatch == "stop":
+                raise InputError(f"{message}; check the files, or give --on-mismatch continue")
+            self.warnings.append(f"{message}; went on without it where nothing was found")

@@ -1,0 +1,61 @@
+"""The plate at full resolution: one resampling through homography and field, then the light."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.align.direct import Flow
+from howard.align.geometry import Homography
+
+STEP = 4
+"""Full pixels between the nodes at which the map is computed; between them it is bilinear, which
+for a homography of video is exact to a hundredth of a pixel."""
+
+Map = NDArray[np.float32]
+"""(H, W, 2) xy in the plate for each pixel of the frame."""
+
+
+def plate_map(frame_from_plate: Homography, size: tuple[int, int], field: Flow | None) -> Map:
+    """Where in the plate each pixel of the frame, (width, height), lies. field: (h, w, 2) in its
+    own pixels, at any smaller size: frame's x is the warped plate's x + field."""
+    width, height = size
+    # One node more on each side: resizing must not run out of them at the border.
+    xs = STEP * np.arange(-1, -(-width // STEP) + 1, dtype=np.float64) + (STEP - 1) / 2
+    ys = STEP * np.arange(-1, -(-height // STEP) + 1, dtype=np.float64) + (STEP - 1) / 2
+    x, y = np.meshgrid(xs, ys)
+    if field is not None:
+        rows, columns = field.shape[:2]
+        sx, sy = columns / width, rows / height
+        at = ((x + 0.5) * sx - 0.5).astype(np.float32), ((y + 0.5) * sy - 0.5).astype(np.float32)
+        moved = cv2.remap(field, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = x + moved[..., 0] / sx, y + moved[..., 1] / sy
+    a = np.linalg.inv(frame_from_plate)
+    w = a[2, 0] * x + a[2, 1] * y + a[2, 2]
+    nodes = np.dstack(
+        [
+            (a[0, 0] * x + a[0, 1] * y + a[0, 2]) / w,
+            (a[1, 0] * x + a[1, 1] * y + a[1, 2]) / w,
+        ]
+    ).astype(np.float32)
+    full = cv2.resize(nodes, None, fx=STEP, fy=STEP, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full[STEP : STEP + height, STEP : STEP + width], np.float32)
+
+
+def coverage_of(where: Map, plate_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W), 1 where all four plate pixels that a bilinear sample draws on exist."""
+    last = (plate_size[0] - 1.0, plate_size[1] - 1.0)
+    inside = cv2.inRange(where, (0.0, 0.0), last)
+    return np.asarray(inside, np.uint8) // np.uint8(255)
+
+
+def resampled(pixels: cv2.typing.MatLike, where: Map) -> NDArray[np.uint8]:
+    """pixels (H', W', 3) at the map's places, bilinear; 0 outside."""
+    return np.asarray(cv2.remap(pixels, where[..., 0], where[..., 1], cv2.INTER_LINEAR), np.uint8)
+
+
+def relit(pixels: NDArray[np.uint8], gain: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """pixels (H, W, 3) times a gain (h, w, 3) at any smaller size."""
+    full = cv2.resize(gain, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.multiply(pixels, full, dtype=cv2.CV_8U), np.uint8)
