@@ -1,0 +1,68 @@
+"""The CUDA kernels of `kernels/`, compiled by CuPy (NVRTC) when they are first used."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from howard.errors import DeviceError
+
+OPTIONS = ("--std=c++17", "--fmad=false")
+"""Products and sums are rounded one by one, as on the CPU that tests the kernels: what limits
+these kernels is memory, not arithmetic."""
+TILE = (32, 8)
+"""Columns and rows of the blocks of kernels that run a thread per pixel."""
+
+
+def kernel(topic: str, name: str) -> Any:
+    """The kernel `name` of kernels/`topic`.cu, as a CuPy RawKernel: kernel(grid, block, args).
+
+    Pass floats as numpy.float32: CuPy makes a double of Python's. Raises DeviceError without
+    CuPy or without a GPU.
+    """
+    return module(topic).get_function(name)
+
+
+@functools.cache
+def module(topic: str) -> Any:
+    """The CuPy RawModule of a topic; it compiles when its first kernel is asked for."""
+    return cupy().RawModule(code=source(topic), options=OPTIONS)
+
+
+@functools.cache
+def cupy() -> Any:
+    """CuPy. Raises DeviceError if it, or a GPU that it can use, is not there."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            "CuPy is not installed, which --device gpu needs: pip install cupy-cuda13x "
+            "(or cupy-cuda12x, as the driver's CUDA), or give --device cpu"
+        ) from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(f"no NVIDIA GPU can be used ({error}): give --device cpu") from error
+    return cupy
+
+
+def source(topic: str) -> str:
+    """The text of kernels/`topic`.cu with common.cuh in its place.
+
+    CuPy keeps compiled kernels by the hash of their text, which knows nothing of included files.
+    """
+    common = (folder() / "common.cuh").read_text().replace("#pragma once\n", "")
+    return (folder() / f"{topic}.cu").read_text().replace('#include "common.cuh"\n', common)
+
+
+def folder() -> Path:
+    """Where the kernels are: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "kernels"
+    return installed if installed.is_dir() else package.parent / "kernels"
+
+
+def tiles(width: int, height: int, images: int = 1) -> tuple[int, int, int]:
+    """The grid of TILEs that covers pictures of this size."""
+    return -(-width // TILE[0]), -(-height // TILE[1]), images
