@@ -2,7 +2,7 @@
 
 Where the place is no plane (parallax) or the shutter rolls, the warped plate is still off. Dense
 flow from frame to plate says by how much, where it can be believed: where it is textured, agrees
-with the flow back, leaves no difference, and outside the person. From there it is carried on,
+with its neighbours, leaves no difference, and outside the person. From there it is carried on,
 along surfaces and not across their edges, by a smoother that the plate's own picture guides (Min
 et al., *Fast Global Image Smoothing*, TIP 2014). The plate shows nobody, so that what lies under
 the person moves with the surface that it belongs to; and since the field is smooth, bounded, and

@@ -11,51 +11,93 @@ from howard.align.geometry import Homography, Size, is_plausible, normalised
 FEWEST_INLIERS = 12
 INLIER_SHARE = 0.2
 """Of the matches: below either, the homography is noise."""
-WIDE = 4.0
-"""How many thresholds a match may be off under the coarse model: it absorbs some parallax."""
+FEWEST_RIGID = 20
+RIGID_SHARE = 0.3
+"""Matches that one camera motion explains (an epipolar geometry): below either, none does."""
+PLANE_SHARE = 0.5
+"""Of the rigid matches, lie on the plane of the homography; else the place is no plane."""
+PARALLAX = 0.06
+"""Of the longest side: how far a rigid match may be off a homography for the place as a whole."""
 ROUNDS, CERTAINTY = 4000, 0.9999
 
+Points = NDArray[np.float32]
+"""(K, 2) xy."""
 Found = tuple[Homography, int]
 """frame_from_plate, and how many matches agree with it."""
 
 
 def robust_homography(
-    plate: NDArray[np.float32],
-    frame: NDArray[np.float32],
-    threshold: float,
-    plate_size: Size,
-    frame_size: Size,
+    plate: Points, frame: Points, threshold: float, plate_size: Size, frame_size: Size
 ) -> Found | None:
-    """From matches (K, 2) xy each, by MAGSAC++ (Barath et al., CVPR 2020).
+    """From matches, by MAGSAC++ (Barath et al., CVPR 2020); None if nothing can be believed.
 
-    Where the place has many planes, or one on which all matches lie along a line, the homography
-    with the most inliers can be one that no camera makes: then a similarity with wider bounds
-    takes its place, if enough matches agree. None where nothing can be believed.
+    Where most of the place lies on no one plane, or that homography is one that no camera makes,
+    it is the homography nearest to all matches that one camera motion explains: right nowhere,
+    wrong by little everywhere, which is what a field of displacements can mend.
     """
     if len(plate) < FEWEST_INLIERS:
         return None
+    plane = on_a_plane(plate, frame, threshold)
+    if plane and not is_plausible(plane[0], plate_size, frame_size):
+        plane = None
+    rigid = rigid_matches(plate, frame, threshold)
+    if rigid is None or (plane and plane[1] >= PLANE_SHARE * rigid.sum()):
+        return plane
+    reach = PARALLAX * max(frame_size)
+    whole = as_a_whole(plate[rigid], frame[rigid], reach, plate_size, frame_size)
+    return whole or plane
+
+
+def on_a_plane(plate: Points, frame: Points, threshold: float) -> Found | None:
+    """The homography that most matches agree on."""
     found, agree = cv2.findHomography(
         plate, frame, cv2.USAC_MAGSAC, threshold, maxIters=ROUNDS, confidence=CERTAINTY
     )
-    if found is not None:
-        count = int(agree.sum())
-        enough = count >= max(FEWEST_INLIERS, INLIER_SHARE * len(plate))
-        if enough and is_plausible(np.asarray(found, np.float64), plate_size, frame_size):
-            return normalised(np.asarray(found, np.float64)), count
+    if found is None:
+        return None
+    count = int(agree.sum())
+    if count < max(FEWEST_INLIERS, INLIER_SHARE * len(plate)):
+        return None
+    return normalised(np.asarray(found, np.float64)), count
+
+
+def rigid_matches(plate: Points, frame: Points, threshold: float) -> NDArray[np.bool_] | None:
+    """(K,) the matches that one epipolar geometry explains; None where they are too few."""
+    if len(plate) < FEWEST_RIGID:
+        return None
+    found, agree = cv2.findFundamentalMat(
+        plate, frame, cv2.USAC_MAGSAC, threshold, CERTAINTY, ROUNDS
+    )
+    if found is None:
+        return None
+    rigid = np.asarray(agree).ravel() > 0
+    return rigid if rigid.sum() >= max(FEWEST_RIGID, RIGID_SHARE * len(plate)) else None
+
+
+def as_a_whole(
+    plate: Points, frame: Points, reach: float, plate_size: Size, frame_size: Size
+) -> Found | None:
+    """Least squares over the matches within `reach` pixels of a common similarity; the similarity
+    itself where the homography cannot be believed."""
     cv2.setRNGSeed(0)
-    similar, agree = cv2.estimateAffinePartial2D(
+    found, agree = cv2.estimateAffinePartial2D(
         plate,
         frame,
         method=cv2.RANSAC,
-        ransacReprojThreshold=WIDE * threshold,
+        ransacReprojThreshold=reach,
         maxIters=ROUNDS,
         confidence=CERTAINTY,
     )
-    if similar is None:
+    if found is None:
         return None
-    count = int(agree.sum())
-    homography = np.vstack([np.asarray(similar, np.float64), [0, 0, 1]])
-    enough = count >= max(FEWEST_INLIERS, 2 * INLIER_SHARE * len(plate))
-    if enough and is_plausible(homography, plate_size, frame_size):
-        return homography, count
+    near = np.asarray(agree).ravel() > 0
+    if near.sum() < FEWEST_INLIERS:
+        return None
+    similarity = np.vstack([np.asarray(found, np.float64), [0, 0, 1]])
+    closest, _ = cv2.findHomography(plate[near], frame[near], 0)
+    for candidate in (closest, similarity):
+        if candidate is not None:
+            homography = np.asarray(candidate, np.float64)
+            if is_plausible(homography, plate_size, frame_size):
+                return normalised(homography), int(near.sum())
     return None
