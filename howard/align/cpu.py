@@ -9,7 +9,7 @@ place is no plane, completed from other candidates, and lit like the frame.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -40,6 +40,8 @@ SUPPORT = 0.25
 SWITCH_LEVELS = 0.25
 """How much lower the cost must be to leave the expected clean-plate frame: more than chance makes
 of it, less than a view that really fits better."""
+FEW_INLIERS = 40
+"""With fewer, and nothing to follow, a thorough search is worth its time."""
 MORE_LAYERS = 2
 """Other candidates that may complete the best one."""
 
@@ -51,13 +53,12 @@ class Look:
     pixels: NDArray[np.uint8]
     view: View
     probe: Probe
-    found: Features | None = None
+    found: dict[bool, Features] = field(default_factory=dict)
 
-    @property
-    def features(self) -> Features:
-        if self.found is None:
-            self.found = find_features(self.pixels)
-        return self.found
+    def features(self, thorough: bool = False) -> Features:
+        if thorough not in self.found:
+            self.found[thorough] = find_features(self.pixels, thorough)
+        return self.found[thorough]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +126,7 @@ class OpenCVAligner:
         best = self.choose(frame.index, found)
         if best is None:
             fallback, best = self.fall_back(frame.index, look)
-            self.mismatch.note(len(look.features), found=False)
+            self.mismatch.note(len(look.features()), found=False)
             return self.render(look, best, [], fallback)
         self.mismatch.note(best.keypoints, found=True)
         best = self.polished(look, best)
@@ -161,12 +162,12 @@ class OpenCVAligner:
         centre = track.predict(frame_index)
         if self.index and track.is_due_to_be_located(frame_index):
             located = self.index.locate(
-                look.features, self.threshold, self.plate_size, self.frame_size
+                look.features(), self.threshold, self.plate_size, self.frame_size
             )
             centre = centre if located is None else located
         window.centre_on(centre)
         near = track.candidates(frame_index, False, window.low, window.high)
-        found = kept(self.follow(i, look) for i in near)
+        found = kept(self.follow(i, look, track.last_homography) for i in near)
         best = self.choose(frame_index, found)
         if best is None or track.is_lost(best.fit.residual):
             found += kept(self.find(i, look) for i in near)
@@ -175,6 +176,12 @@ class OpenCVAligner:
         if best is None or due or track.is_lost(best.fit.residual):
             wide = track.candidates(frame_index, True, window.low, window.high)
             found += kept(self.find(i, look) for i in wide if i not in near)
+        few = max((c.inliers for c in found), default=0) < FEW_INLIERS
+        if few and track.is_due_to_be_located(frame_index):
+            found += kept([self.find(self.expected_index(frame_index), look, thorough=True)])
+        if not found:  # too little detail for keypoints, but perhaps the cameras stood alike
+            whole = fit_whole(self.plate_size, self.frame_size)
+            found = kept(self.follow(i, look, whole) for i in near)
         return found
 
     def choose(self, frame_index: int, found: list[Candidate]) -> Candidate | None:
@@ -188,13 +195,15 @@ class OpenCVAligner:
         """Where the track leads, within the window."""
         return min(max(self.track.predict(frame_index), self.window.low), self.window.high)
 
-    def follow(self, plate_index: int, look: Look) -> Candidate | None:
-        """Direct alignment from the last homography, which is nearly right while the takes run
-        alongside each other."""
-        if self.track.last_homography is None:
+    def follow(
+        self, plate_index: int, look: Look, start_from: Homography | None
+    ) -> Candidate | None:
+        """Direct alignment from a homography that is nearly right: the last one, while the takes
+        run alongside each other."""
+        if start_from is None:
             return None
         _, plate = self.window.get(plate_index)
-        start = self.coarse_scale.small(self.track.last_homography)
+        start = self.coarse_scale.small(start_from)
         person = self.person(half(look.view.size))
         direct = refine(look.view.coarse, plate.view.coarse, start, person)
         if direct is None or direct.support < SUPPORT:
@@ -202,13 +211,13 @@ class OpenCVAligner:
         candidate = self.judged(plate_index, look, self.coarse_scale.full(direct.homography))
         return candidate and counted(candidate, direct)
 
-    def find(self, plate_index: int, look: Look) -> Candidate | None:
+    def find(self, plate_index: int, look: Look, thorough: bool = False) -> Candidate | None:
         """By keypoints, from nothing."""
         _, plate = self.window.get(plate_index)
-        frame = self.beside_person(look.features)
-        matches = match(plate.features, frame)
+        frame, there = self.beside_person(look.features(thorough)), plate.features(thorough)
+        matches = match(there, frame)
         found = robust_homography(
-            plate.features.keypoints[matches[:, 0]],
+            there.keypoints[matches[:, 0]],
             frame.keypoints[matches[:, 1]],
             self.threshold,
             self.plate_size,

@@ -19,6 +19,9 @@ WORKING_SIDE = 640
 """Longest side at which features are found: SIFT's cost grows with the area, and at this size
 hand-held footage still gives several hundred matches, at a tenth of a pixel after the fit."""
 KEYPOINTS = 1200
+THOROUGH = (1024, 4000)
+"""The same two where the quick search found nothing: viewpoints far apart share few features, and
+those are small. Costs ten times as much."""
 GRID = (6, 8)
 """Rows and columns of cells; each keeps an equal share of the keypoints, so that one leafy
 corner does not outvote the rest."""
@@ -41,26 +44,27 @@ class Features:
 
 
 @functools.cache
-def detector() -> cv2.SIFT:
+def detector(keypoints: int) -> cv2.SIFT:
     """The low contrast threshold is for dim places; the grid thins the abundance elsewhere."""
     return cv2.SIFT.create(
-        nfeatures=2 * KEYPOINTS, contrastThreshold=0.015, enable_precise_upscale=True
+        nfeatures=2 * keypoints, contrastThreshold=0.015, enable_precise_upscale=True
     )
 
 
-def find_features(pixels: NDArray[np.uint8]) -> Features:
+def find_features(pixels: NDArray[np.uint8], thorough: bool = False) -> Features:
     """Features of an RGB image (H, W, 3), spread over the frame, local contrast normalised."""
+    side, keypoints = THOROUGH if thorough else (WORKING_SIDE, KEYPOINTS)
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
-    scale = min(1.0, WORKING_SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     small = cv2.createCLAHE(2.0, (8, 8)).apply(small)
-    points, descriptors = detector().detectAndCompute(small, None)
+    points, descriptors = detector(keypoints).detectAndCompute(small, None)
     if descriptors is None:
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     xy = np.array([p.pt for p in points], np.float32)
-    keep = spread(xy, np.array([p.response for p in points]), size)
+    keep = spread(xy, np.array([p.response for p in points]), size)[:keypoints]
     to_full = scaling(width / size[0], height / size[1])
     unit = np.sqrt(descriptors[keep] / np.maximum(descriptors[keep].sum(1, keepdims=True), 1e-6))
     return Features(project(to_full, xy[keep]).astype(np.float32), unit)
@@ -69,7 +73,7 @@ def find_features(pixels: NDArray[np.uint8]) -> Features:
 def spread(
     xy: NDArray[np.float32], response: NDArray[np.floating], size: tuple[int, int]
 ) -> NDArray[np.intp]:
-    """Indices of at most KEYPOINTS points, the strongest of each grid cell."""
+    """Indices of the points, the strongest of each grid cell first."""
     rows, columns = GRID
     cell = (xy[:, 1] * rows / size[1]).astype(int).clip(0, rows - 1) * columns
     cell += (xy[:, 0] * columns / size[0]).astype(int).clip(0, columns - 1)
@@ -77,8 +81,8 @@ def spread(
     counts = np.bincount(cell, minlength=rows * columns)
     rank = np.empty(len(xy), int)
     rank[order] = np.arange(len(xy)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # The first of every cell, then the second of every cell, until the budget is used.
-    return np.lexsort((-response, rank))[:KEYPOINTS]
+    # The first of every cell, then the second of every cell, and on.
+    return np.lexsort((-response, rank))
 
 
 def match(plate: Features, frame: Features) -> NDArray[np.intp]:
