@@ -19,7 +19,7 @@ from howard.align.comparison import Comparison, Fit, Probe
 from howard.align.debug import DebugPictures
 from howard.align.direct import DirectFit, refine
 from howard.align.features import WORKING_SIDE, Features, find_features, match
-from howard.align.fusion import Layer, fused, is_worth_more, layer_of
+from howard.align.fusion import Layer, covered_by, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Resolution, fit_whole, is_plausible
 from howard.align.light import lookup_table
 from howard.align.mismatch import Mismatch
@@ -268,14 +268,23 @@ class OpenCVAligner:
         return name, Candidate(index, homography, fit)
 
     def layers(self, look: Look, best: Candidate, found: list[Candidate]) -> list[Layer]:
-        """The best candidate, and others of other times if there is something left to explain."""
-        person = self.person(look.view.size)
+        """The best candidate, and others of other times that may explain what it leaves over."""
         first = self.layer(look, best)
-        if not found or not is_worth_more(first, look.view, person):
+        holes, poor = left_over(first, look.view, self.person(look.view.size))
+        if not (is_worth(holes) or is_worth(poor)):
             return [first]
         others = {c.plate_index: c for c in found if c.plate_index != best.plate_index}
-        cheapest = sorted(others.values(), key=lambda c: c.fit.cost)[:MORE_LAYERS]
-        return [first, *(self.layer(look, self.polished(look, c, finest=1)) for c in cheapest)]
+        layers = [first]
+        for candidate in sorted(others.values(), key=lambda c: c.fit.cost)[:MORE_LAYERS]:
+            if is_worth(poor) or is_worth(holes & (self.covered(look, candidate) == 255)):
+                layers.append(self.layer(look, self.polished(look, candidate, finest=1)))
+        return layers
+
+    def covered(self, look: Look, candidate: Candidate) -> NDArray[np.uint8]:
+        """(h, w) of the frame's view, 255 where the candidate has data."""
+        _, plate = self.window.get(candidate.plate_index)
+        homography = self.view_scale.small(candidate.homography)
+        return covered_by(plate.view, homography, look.view.size)
 
     def layer(self, look: Look, candidate: Candidate) -> Layer:
         _, plate = self.window.get(candidate.plate_index)

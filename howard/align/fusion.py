@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from howard.align.direct import Flow
 from howard.align.field import displaced, residual_field
-from howard.align.geometry import Homography
+from howard.align.geometry import Homography, Size
 from howard.align.light import light_field
 from howard.align.view import View
 
@@ -30,8 +30,8 @@ LOYALTY_LEVELS = 2.0
 SEAM = 1 / 120
 """Of the longest side: deviation of the blend between layers."""
 WORTH_LEVELS = 4.0
-"""A first layer whose regions all cost less than this needs no other."""
-WORTH_SHARE = 0.01
+"""A first layer whose regions all differ by no more than this over the usual needs no other."""
+WORTH_SHARE = 0.02
 """A layer that would give less than this share of the frame is left out."""
 
 
@@ -62,8 +62,7 @@ def layer_of(
     colour = np.asarray(
         cv2.warpPerspective(cv2.LUT(plate.colour, light), homography, frame.size), np.uint8
     )
-    ones = np.full(plate.texture.shape, 255, np.uint8)
-    inside = np.asarray(cv2.warpPerspective(ones, homography, frame.size), np.uint8)
+    inside = covered_by(plate, homography, frame.size)
     covered = (inside == 255).astype(np.uint8)
     field = residual_field(frame.colour, colour, covered, person)
     if field is not None:
@@ -75,16 +74,20 @@ def layer_of(
     return Layer(candidate, field, gain, colour, covered)
 
 
-def cost_of(
-    layer: Layer, frame: View, person: NDArray[np.uint8] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(h, w) levels per region, and how much of each region could be judged."""
-    difference = cv2.absdiff(layer.colour, frame.colour).astype(np.float32).mean(-1)
-    price = np.where(layer.covered > 0, np.minimum(difference, CLIP_LEVELS), UNCOVERED_LEVELS)
+def difference_of(layer: Layer, frame: View) -> NDArray[np.float32]:
+    """(h, w) mean of the channels' differences, in levels up to CLIP_LEVELS."""
+    channels = cv2.absdiff(layer.colour, frame.colour)
+    mean = cv2.transform(channels, np.full((1, 3), 1 / 3, np.float32))
+    return np.minimum(mean.astype(np.float32), np.float32(CLIP_LEVELS))
+
+
+def cost_of(layer: Layer, frame: View, person: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+    """(h, w) levels per region outside the person."""
+    price = np.where(layer.covered > 0, difference_of(layer, frame), UNCOVERED_LEVELS)
     outside = np.ones_like(price) if person is None else (person == 0).astype(np.float32)
     outside = np.maximum(outside, (layer.covered == 0).astype(np.float32))
     weight = regional(outside) + np.float32(1e-3)
-    return regional(price.astype(np.float32) * outside) / weight, weight
+    return regional(price.astype(np.float32) * outside) / weight
 
 
 def regional(picture: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -93,22 +96,37 @@ def regional(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(cv2.blur(picture, (side, side)), (side, side)), np.float32)
 
 
-def is_worth_more(first: Layer, frame: View, person: NDArray[np.uint8] | None) -> bool:
-    """Whether other layers should be tried: for holes, and for what the first explains badly once
-    it is known where the person is."""
+def left_over(
+    first: Layer, frame: View, person: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(h, w) each: holes, and what the layer explains badly; the latter only once it is known
+    where the person is."""
     holes = first.covered == 0
     if person is None:
-        return bool(holes.mean() > WORTH_SHARE)
-    cost, judged = cost_of(first, frame, person)
-    poor = (cost > WORTH_LEVELS) & (judged > 0.3)
-    return bool((poor | holes).mean() > WORTH_SHARE)
+        return holes, np.zeros_like(holes)
+    judged = ~holes & (person == 0)
+    weight = regional(judged.astype(np.float32))
+    cost = regional(difference_of(first, frame) * judged) / (weight + np.float32(1e-3))
+    usual = float(np.median(cost[judged])) if judged.any() else 0.0  # noise, focus, compression
+    return holes, (cost > usual + WORTH_LEVELS) & (weight > 0.3) & judged
+
+
+def is_worth(region: NDArray[np.bool_]) -> bool:
+    """Whether a region is large enough for a layer of its own."""
+    return bool(region.mean() > WORTH_SHARE)
+
+
+def covered_by(plate: View, homography: Homography, size: Size) -> NDArray[np.uint8]:
+    """(h, w), 255 where the plate's view, warped view to view, has data."""
+    ones = np.full(plate.texture.shape, 255, np.uint8)
+    return np.asarray(cv2.warpPerspective(ones, homography, size), np.uint8)
 
 
 def fused(
     layers: list[Layer], frame: View, person: NDArray[np.uint8] | None
 ) -> list[NDArray[np.float32]]:
     """Weights (h, w) of the layers, which sum to 1; 0 throughout for a layer not worth it."""
-    costs = [cost_of(layer, frame, person)[0] for layer in layers]
+    costs = [cost_of(layer, frame, person) for layer in layers]
     for cost in costs[1:]:
         cost += LOYALTY_LEVELS
     owner = np.argmin(costs, 0)

@@ -97,12 +97,14 @@ def light_field(
     whose normalised texture is the same in both are believed to show the same surface, so that a
     person is not lit away; from there the gain is carried on along the plate's surfaces.
     """
+    side = max(3, round(max(frame.shape) * PATCH)) | 1
+    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in (frame, plate)]
+    gain = cv2.log(means[0]) - cv2.log(means[1])
+    if np.abs(gain[::4, ::4]).mean() < NEEDED_LOG_GAIN / 2:
+        return None
     trust = agreement(texture_of(frame), texture_of(plate)) * covered
     if person is not None:
         trust *= person == 0
-    side = max(3, round(max(frame.shape) * PATCH)) | 1
-    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in (frame, plate)]
-    gain = np.log(means[0] / means[1])
     wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)
     if wrong < NEEDED_LOG_GAIN:
         return None
