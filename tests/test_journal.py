@@ -23,7 +23,7 @@ def record(log, out, *indices):
     """Frames aligned in order, finished in the order given."""
     for i in sorted(indices):
         log.begin(i, i / 30, ALIGNMENT, decode=1.0, align=2.0)
-        log.add_milliseconds(i, matte=3.0)
+        log.matted(i, 0.875, 3.0)
     for i in indices:
         frame_path(out, i).write_bytes(b"png")
         log.written(i, 4.0)
@@ -56,6 +56,7 @@ def test_the_report_has_the_documented_fields(tmp_path):
             "coverage": 0.9,
             "fallback": None,
             "homography_frame_from_plate": list(IDENTITY),
+            "confidence": 0.875,
             "milliseconds": {"decode": 1.0, "align": 2.0, "matte": 3.0, "write": 4.0},
         }
     ]

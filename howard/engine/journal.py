@@ -15,11 +15,14 @@ OUT/report.json (schema 1):
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame
         plate_index                      clean-plate frame that was used
-        keypoints, matches, inliers      numbers of features
+        keypoints, matches, inliers      numbers of features, or of places in the picture, looked
+                                         at, found in the clean plate, and agreeing
         residual                         mean |frame - plate| outside the person, levels of 255
         coverage                         share of the frame that the plate covers, [0, 1]
         fallback                         null, "last_homography" or "identity"
         homography_frame_from_plate      nine numbers by rows, pixel centres at integers
+        confidence                       of the network in its matte, [0, 1]; 0.5 where it expects
+                                         as much error as there is person
         milliseconds                     {decode, align, matte, write}; write includes packing
     totals    frames, and of them fallbacks (without a plate of their own); of the last call that
               made pictures: seconds, frames_per_second, peak_memory_mb, and resumed, the frames
@@ -155,8 +158,11 @@ class Journal:
         row = {"index": index, "pts_seconds": round(pts_seconds, 6), **asdict(alignment)}
         self.open_rows[index] = {**row, "milliseconds": ms}
 
-    def add_milliseconds(self, index: int, **ms: float) -> None:
-        self.open_rows[index]["milliseconds"].update(ms)
+    def matted(self, index: int, confidence: float, milliseconds: float) -> None:
+        """A frame has its matte."""
+        row = self.open_rows[index]
+        row["confidence"] = round(confidence, 4)
+        row["milliseconds"]["matte"] = milliseconds
 
     def written(self, index: int, milliseconds: float) -> None:
         """The writer has finished this frame: the row is complete."""

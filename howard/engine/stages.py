@@ -74,8 +74,9 @@ class Stages:
     def matte(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
         with Stopwatch() as watch:
             mattes = self.network(frames, plates)
-        for frame in frames:
-            self.journal.add_milliseconds(frame.index, matte=watch.milliseconds / len(frames))
+        each = watch.milliseconds / len(frames)
+        for frame, matte in zip(frames, mattes, strict=True):
+            self.journal.matted(frame.index, matte.confidence, each)
         self.aligner.observe(mattes[-1].alpha)
         return mattes
 

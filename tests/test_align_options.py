@@ -1,0 +1,112 @@
+"""What the user can ask of the alignment: where to search, what to do on a mismatch, pictures."""
+
+import cv2
+import numpy as np
+import pytest
+
+from howard.align.cpu import OpenCVAligner
+from howard.align.mismatch import FEWEST_KEYPOINTS, Mismatch
+from howard.align.plate_index import PlateIndex
+from howard.config import AlignOptions, RunConfig
+from howard.errors import InputError, OutputError
+from howard.frames import Frame
+from tests.test_align import Pictures, aligner, place, view
+
+
+class Sampled(Pictures):
+    """Pictures that can be sampled."""
+
+    def sample(self, count):
+        step = max(1, len(self.pictures) // count)
+        return (f for f in self if f.index % step == 0)
+
+
+def told(frames, on_mismatch="continue", found=False, keypoints=500):
+    mismatch = Mismatch("shot.mp4", "plate.mp4", 100, on_mismatch)
+    for _ in range(frames):
+        mismatch.note(keypoints, found)
+    return mismatch
+
+
+def test_a_plate_of_another_scene_is_said_plainly_with_the_numbers():
+    assert told(14).warnings == []
+    (warning,) = told(15).warnings
+    assert "plate.mp4: the clean plate does not show this scene" in warning
+    assert "first 15 frames" in warning
+    assert len(told(40).warnings) == 1
+
+
+def test_stop_on_mismatch_names_the_option():
+    with pytest.raises(InputError, match=r"does not show this scene.*--on-mismatch continue"):
+        told(15, "stop")
+
+
+def test_one_frame_that_was_found_or_black_frames_are_no_mismatch():
+    assert told(40, "stop", keypoints=FEWEST_KEYPOINTS - 1).warnings == []
+    mismatch = told(5)
+    mismatch.note(500, found=True)
+    for _ in range(40):
+        mismatch.note(500, found=False)
+    assert mismatch.warnings == []
+
+
+def test_the_aligner_tells_of_a_mismatch():
+    align = aligner([place(1)[:270, :480]], shot_frames=3)
+    for i in range(3):
+        align(Frame(i, 0.0, place(2)[:270, :480].copy()))
+    assert len(align.warnings) == 1
+
+
+def test_the_index_finds_the_part_of_the_plate_that_shows_the_frame():
+    wide = cv2.hconcat([place(seed)[:270] for seed in range(4)])
+    reader = Sampled([np.ascontiguousarray(wide[:, x : x + 480]) for x in range(0, 1500, 30)])
+    index = PlateIndex(reader)
+    align = aligner([place()[:270, :480]])
+    look = align.look_at_frame(Frame(0, 0.0, np.ascontiguousarray(wide[:, 910:1390])))
+    found = index.locate(look.features(), 2.0, (480, 270), (480, 270))
+    assert abs(found * 30 - 910) <= 90
+    other = align.look_at_frame(Frame(0, 0.0, place(77)[:270, :480].copy()))
+    assert index.locate(other.features(), 2.0, (480, 270), (480, 270)) is None
+
+
+def test_global_search_finds_a_start_that_the_window_does_not_hold():
+    wide = cv2.hconcat([place(seed, (640, 270))[:270, :640] for seed in range(8)])
+    pictures = [np.ascontiguousarray(wide[:, x : x + 480]) for x in range(0, 4500, 9)]
+    frame = Frame(0, 0.0, pictures[450].copy())
+    indices = {}
+    for search in ("nearest", "global"):
+        reader = Sampled(pictures)
+        info = Pictures(pictures[:10]).info
+        align = OpenCVAligner(info, reader, None, AlignOptions(search=search))
+        assert align.window.capacity < len(pictures)
+        indices[search] = align(frame).alignment
+    assert abs(indices["global"].plate_index - 450) <= 12
+    assert indices["global"].fallback is None
+    assert indices["nearest"].fallback == "identity"
+
+
+def test_debug_pictures_show_a_frame_each(tmp_path):
+    scene = place()
+    info = Pictures([view(scene, 0, 0)]).info
+    options = AlignOptions(debug=tmp_path / "debug")
+    align = OpenCVAligner(info, Pictures([view(scene, 5, 0)]), None, options)
+    align(Frame(0, 0.0, view(scene, 0, 0)))
+    picture = cv2.imread(str(tmp_path / "debug" / "000000.jpg"))
+    assert picture.shape == (2 * 360, 3 * 640, 3)
+    # Matches that agree are drawn green on the frame.
+    b, g, r = (picture[:360, :640, k].astype(int) for k in range(3))
+    assert ((g > b + 80) & (g > r + 80)).sum() > 200
+
+
+def test_a_debug_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    info = Pictures([place()[:270, :480]]).info
+    with pytest.raises(OutputError, match="--debug"):
+        OpenCVAligner(
+            info, Pictures([place()[:270, :480]]), None, AlignOptions(debug=tmp_path / "file" / "d")
+        )
+
+
+def test_the_options_reach_the_aligner():
+    config = RunConfig("shot", "plate", "out", plate_search="track", on_mismatch="stop")
+    assert config.align_options == AlignOptions("track", "stop", None)
