@@ -110,3 +110,17 @@ def test_a_debug_folder_that_cannot_be_made_is_refused(tmp_path):
 def test_the_options_reach_the_aligner():
     config = RunConfig("shot", "plate", "out", plate_search="track", on_mismatch="stop")
     assert config.align_options == AlignOptions("track", "stop", None)
+
+
+def test_what_the_plate_shows_too_is_not_taken_for_the_person():
+    scene = place()
+    align = aligner([view(scene, 0, 0)])
+    frame = view(scene, 4, 0)
+    frame[100:200, 200:280] = place(9)[100:200, 200:280]
+    align(Frame(0, 0.0, frame))
+    wrong = np.zeros((270, 480), np.float32)
+    wrong[100:200, 200:480] = 1  # the person, and all of the place to their right
+    align.observe(wrong)
+    person = align.person((480, 270))
+    assert person[110:190, 210:270].min() == 1
+    assert person[:, 330:].max() == 0

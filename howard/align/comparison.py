@@ -28,7 +28,8 @@ LIGHT_STEP = 11
 """Every so many probe pixels are enough for two numbers a channel: some 3,000."""
 CERTAIN_SHARE = 0.6
 """Of the frame: where no person is known yet, this much is taken to be the place."""
-PERSON_ALPHA = 0.1
+PERSON_ALPHA = 0.4
+"""What the matte is less sure of may as well be the place."""
 PERSON_MARGIN = 0.04
 """The person of the latest matte is widened by this share of the frame: they move."""
 MOST_PERSON = 0.75
@@ -74,8 +75,10 @@ class Comparison:
         reduced = cv2.resize(alpha, self.frame_probe_size, interpolation=cv2.INTER_AREA)
         radius = max(1, round(PERSON_MARGIN * max(self.frame_probe_size)))
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        specks = np.ones((3, 3), np.uint8)
+        found = (reduced > PERSON_ALPHA).astype(np.uint8)
         person = np.asarray(
-            cv2.dilate((reduced > PERSON_ALPHA).astype(np.uint8), ellipse), np.uint8
+            cv2.dilate(cv2.morphologyEx(found, cv2.MORPH_OPEN, specks), ellipse), np.uint8
         )
         # A matte that went wrong must not hide the place from the next alignment.
         self.person = person if person.mean() < MOST_PERSON else None

@@ -19,15 +19,23 @@ from howard.align.comparison import Comparison, Fit, Probe
 from howard.align.debug import DebugPictures
 from howard.align.direct import DirectFit, refine
 from howard.align.features import WORKING_SIDE, Features, find_features, match
-from howard.align.fusion import Layer, covered_by, fused, is_worth, layer_of, left_over
+from howard.align.fusion import (
+    TOO_COSTLY,
+    Layer,
+    covered_by,
+    fused,
+    is_worth,
+    layer_of,
+    left_over,
+)
 from howard.align.geometry import Homography, Resolution, fit_whole, is_plausible
 from howard.align.light import lookup_table
 from howard.align.mismatch import Mismatch
 from howard.align.plate_index import PlateIndex
-from howard.align.plate_track import PlateTrack
+from howard.align.plate_track import LONGEST_STEP, PlateTrack
 from howard.align.render import coverage_of, plate_map, relit, resampled
 from howard.align.robust import FEWEST_INLIERS, robust_homography
-from howard.align.view import View, half, view_of, view_size
+from howard.align.view import View, agreement, half, texture_of, view_of, view_size
 from howard.align.window import PlateWindow
 from howard.config import AlignOptions
 from howard.decode import VideoReader
@@ -42,6 +50,8 @@ SWITCH_LEVELS = 0.25
 of it, less than a view that really fits better."""
 FEW_INLIERS = 40
 """With fewer, and nothing to follow, a thorough search is worth its time."""
+FAR_SHARE = 0.25
+"""How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
 MORE_LAYERS = 2
 """Other candidates that may complete the best one."""
 
@@ -105,6 +115,8 @@ class OpenCVAligner:
         if options.search == "global" and (plate_frames or 0) > self.window.capacity:
             self.index = PlateIndex(clean_plate)
         self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
+        self.shown: tuple[View, NDArray[np.uint8]] | None = None
+        """The latest frame's view, and the plate's colour (h, w, 3) on it."""
         self.debug = DebugPictures(options.debug) if options.debug else None
         self.threshold = REPROJECTION_PIXELS * max(1.0, max(self.frame_size) / WORKING_SIDE)
         if resume is not None:
@@ -139,7 +151,13 @@ class OpenCVAligner:
         return self.mismatch.warnings
 
     def observe(self, alpha: NDArray[np.float32]) -> None:
-        self.comparison.observe(alpha)
+        if self.shown is None:
+            return
+        # What a wrong matte takes for the person although the plate shows it too, in another light
+        # perhaps, must not be hidden from the next alignment: the matte would never recover.
+        frame, plate = self.shown
+        small = cv2.resize(alpha, frame.size, interpolation=cv2.INTER_AREA)
+        self.comparison.observe(small * (1 - agreement(frame.texture, texture_of(plate))))
 
     def close(self) -> None:
         self.window.close()
@@ -187,9 +205,16 @@ class OpenCVAligner:
     def choose(self, frame_index: int, found: list[Candidate]) -> Candidate | None:
         """The lowest cost, with a preference for going on as before: what a plane cannot explain
         lies elsewhere in every clean-plate frame, and flickers where they alternate."""
+        if not found:
+            return None
         expected = self.expected_index(frame_index)
-        prices = [c.fit.cost + SWITCH_LEVELS * (c.plate_index != expected) for c in found]
-        return found[int(np.argmin(prices))] if found else None
+        usual = min(c.fit.cost for c in found)
+        prices = []
+        for c in found:
+            away = abs(c.plate_index - expected)
+            far = away > LONGEST_STEP and self.track.last_index is not None
+            prices.append(c.fit.cost + (FAR_SHARE * usual if far else SWITCH_LEVELS * (away > 0)))
+        return found[int(np.argmin(prices))]
 
     def expected_index(self, frame_index: int) -> int:
         """Where the track leads, within the window."""
@@ -273,7 +298,12 @@ class OpenCVAligner:
         holes, poor = left_over(first, look.view, self.person(look.view.size))
         if not (is_worth(holes) or is_worth(poor)):
             return [first]
-        others = {c.plate_index: c for c in found if c.plate_index != best.plate_index}
+        dearest = TOO_COSTLY * best.fit.cost + SWITCH_LEVELS
+        others = {
+            c.plate_index: c
+            for c in found
+            if c.plate_index != best.plate_index and c.fit.cost < dearest
+        }
         layers = [first]
         for candidate in sorted(others.values(), key=lambda c: c.fit.cost)[:MORE_LAYERS]:
             if is_worth(poor) or is_worth(holes & (self.covered(look, candidate) == 255)):
@@ -302,6 +332,7 @@ class OpenCVAligner:
     ) -> Plate:
         """Warp at full resolution and match the light."""
         layers = self.layers(look, best, found)
+        self.shown = look.view, layers[0].colour
         weights = fused(layers, look.view, self.person(look.view.size))
         pixels, coverage = self.drawn(layers[0])
         for layer, weight in zip(layers[1:], weights[1:], strict=True):

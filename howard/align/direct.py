@@ -26,6 +26,9 @@ TEXTURE = 20.0
 """Gradient of the normalised picture at which a vector counts half."""
 MATCHED_LEVELS = 24.0
 """Difference in normalised levels, after the flow, at which a vector counts a third."""
+IN_PERSON = 0.25
+"""Weight where the person of the latest matte may be: their own points agree on nothing, and what
+a wrong matte took for them must be able to speak."""
 FEWEST_POINTS = 50
 NEAR_PIXELS = 1.0
 """A vector this near to the homography supports it."""
@@ -87,7 +90,7 @@ def refine(
     """The homography (texture to texture, frame_from_plate) near `start` that the flow agrees on;
     None where too little is to be seen.
 
-    frame, plate: textures (h, w). person: (h, w) of the frame's, not 0 where not to look. finest:
+    frame, plate: textures (h, w). person: (h, w) of the frame's, not 0 where they may be. finest:
     of the flow; with 0 the fit is twice as close as with 1, at twice the cost.
     """
     height, width = frame.shape
@@ -102,10 +105,10 @@ def refine(
     error = np.abs(sample_at(warped, moved) - frame[at])
     slope = gradient(frame)[at]
     seen = (sample_at(inside, moved) > 250) & (slope > TEXTURE / 4)
-    if person is not None:
-        seen &= person[at] == 0
     if seen.sum() < FEWEST_POINTS:
         return None
+    hidden = np.zeros(len(points), bool) if person is None else person[at] != 0
+    hidden = hidden[seen]
     points = points[seen].astype(np.float64)
     moved = moved[seen]
     error, slope = error[seen], slope[seen]

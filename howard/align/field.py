@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.direct import Flow, dense_flow, gradient
+from howard.align.direct import IN_PERSON, Flow, dense_flow, gradient
 from howard.align.view import agreement, texture_of
 
 ROUNDS = ((400.0, 10.0), (100.0, 8.0))
@@ -47,7 +47,7 @@ def trusted_flow(
     person: NDArray[np.uint8] | None,
 ) -> tuple[Flow, Trust]:
     """Flow between two textures (h, w), and how far each vector can be believed. covered, person:
-    (h, w), not 0 where the plate has data, and where not to look."""
+    (h, w), not 0 where the plate has data, and where the person may be."""
     flow = dense_flow(frame, plate)
     moved = displaced(plate, flow)
     error = cv2.blur(cv2.absdiff(moved, frame), (5, 5)).astype(np.float32)
@@ -55,9 +55,9 @@ def trusted_flow(
     trust = slope / (slope + TEXTURE)
     trust *= np.exp(-((error / MATCHED_LEVELS) ** 2))
     trust *= agreement(frame, moved) * (displaced(covered, flow) > 0)
-    if person is not None:
-        trust *= person == 0
     trust = trust.astype(np.float32)
+    if person is not None:
+        trust[person != 0] *= IN_PERSON
     side = max(3, round(max(frame.shape) * COMPANY)) | 1
     around = cv2.blur(flow * trust[..., None], (side, side))
     around /= (cv2.blur(trust, (side, side)) + 1e-3)[..., None]
@@ -80,7 +80,7 @@ def residual_field(
     """The field (h, w, 2): what belongs at x of the frame is at x + field of the warped plate.
 
     frame, plate: views (h, w, 3) RGB of one size, the plate warped by the homography; covered: 1
-    where it has data; person: not 0 where not to look. None where the homography is enough.
+    where it has data; person: not 0 where they may be. None where the homography is enough.
     """
     texture = texture_of(frame)
     field: Flow | None = None

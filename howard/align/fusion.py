@@ -1,9 +1,8 @@
 """One plate from several clean-plate frames: each region from the one that explains it best.
 
 The clean plate's camera moves, so that its frames see behind near objects from other sides, and
-cover other parts of the frame. Decided on the small views, over regions and not pixels, so that
-no region is taken for its likeness to the person; under the person the decision around them
-holds.
+cover other parts of the frame. Decided on the small views, over regions and not pixels, and by
+what lies outside the person, so that no region is taken for its likeness to them.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ CLIP_LEVELS = 40.0
 UNCOVERED_LEVELS = 60.0
 LOYALTY_LEVELS = 2.0
 """How much better another layer must explain a region than the first."""
+TOO_COSTLY = 1.5
+"""A candidate that fits the frame as a whole this much worse than the first has gone astray."""
 SEAM = 1 / 120
 """Of the longest side: deviation of the blend between layers."""
 WORTH_LEVELS = 4.0
@@ -68,7 +69,7 @@ def layer_of(
     if field is not None:
         colour = displaced(colour, field)
         covered = (displaced(inside, field) == 255).astype(np.uint8)
-    gain = light_field(frame.colour, colour, covered, person)
+    gain = light_field(frame.colour, colour, covered)
     if gain is not None:
         colour = np.asarray(cv2.multiply(colour, gain, dtype=cv2.CV_8U), np.uint8)
     return Layer(candidate, field, gain, colour, covered)
@@ -82,12 +83,12 @@ def difference_of(layer: Layer, frame: View) -> NDArray[np.float32]:
 
 
 def cost_of(layer: Layer, frame: View, person: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-    """(h, w) levels per region outside the person."""
+    """(h, w) levels per region, counting what lies outside the person: the less of a region can be
+    judged, the less any layer is better than another there."""
     price = np.where(layer.covered > 0, difference_of(layer, frame), UNCOVERED_LEVELS)
     outside = np.ones_like(price) if person is None else (person == 0).astype(np.float32)
     outside = np.maximum(outside, (layer.covered == 0).astype(np.float32))
-    weight = regional(outside) + np.float32(1e-3)
-    return regional(price.astype(np.float32) * outside) / weight
+    return regional(price.astype(np.float32) * outside)
 
 
 def regional(picture: NDArray[np.float32]) -> NDArray[np.float32]:
