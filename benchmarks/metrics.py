@@ -5,7 +5,9 @@ Alpha and foreground: as the evaluation of Robust Video Matting defines them (Li
 ones. Gradient and connectivity go back to Rhemann et al., CVPR 2009, dtSSD to Erofeev et al.,
 BMVC 2015. Transfer and recomposition error are ours. Lower is better; 0 is a perfect result.
 
-Alphas are (H, W) floats in [0, 1], foregrounds and frames (H, W, 3) floats in [0, 1].
+Alphas are (H, W) floats in [0, 1], foregrounds and frames (H, W, 3) floats in [0, 1]. The source
+reads both sides from 8-bit files: give levels / 255, where that matters (a true alpha of 0.001 is
+a person to `foreground_errors`, and none in a file).
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def grad(predicted: Array, true: Array) -> float:
     """Sum of the squared difference of gradient magnitudes, divided by 1000.
 
     Each alpha is first stretched to [0, 1] by itself, as the source does; a flat one becomes 0.
-    Not a mean: it grows with the picture's size.
+    Not a mean: it grows with the picture's size. The source's variant for 1080p does not stretch.
     """
     difference = _gradient_magnitude(_stretched(predicted)) - _gradient_magnitude(_stretched(true))
     return float(np.sum(np.square(difference))) / 1e3

@@ -132,7 +132,7 @@ def test_a_person_who_stands_still_is_not_absorbed(known, shift):
     person = where if known else None
     field = residual_field(frame, plate, everywhere(plate), person)
     bent = plate if field is None else displaced(plate, field)
-    gain = light_field(frame, bent, everywhere(plate))
+    gain = light_field(frame, bent, everywhere(plate), person)
     lit = bent if gain is None else relit(bent, gain)
     inside = cv2.erode(where, np.ones((9, 9))) == 1
     before = cv2.absdiff(frame, plate)[inside].mean()
@@ -153,7 +153,7 @@ def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
     lamp = 1 - 0.6 * np.exp(-(((xs - 120) / 70) ** 2 + ((ys - 100) / 60) ** 2))
     lit = np.uint8(plate * lamp[..., None] * (1, 0.9, 0.8))
     frame, where = with_person(lit)
-    gain = light_field(frame, plate, everywhere(plate))
+    gain = light_field(frame, plate, everywhere(plate), where)
     outside = where == 0
     before = cv2.absdiff(frame, plate)[outside].mean()
     assert cv2.absdiff(frame, relit(plate, gain))[outside].mean() < before / 3
@@ -161,7 +161,7 @@ def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
 
 def test_one_light_needs_no_field():
     plate = place()
-    assert light_field(with_person(plate)[0], plate, everywhere(plate)) is None
+    assert light_field(with_person(plate)[0], plate, everywhere(plate), None) is None
 
 
 def layer(colour, covered):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import IterableDataset
 
 from engine.training.people import People
 from engine.training.scenes import Material, Sample, sample
-from engine.training.views import view_pairs
+from engine.training.views import ViewPair, view_pairs
 
 HELD_OUT = 20
 """Every HELD_OUT-th person and place is kept for validation."""
@@ -54,22 +55,39 @@ def split(files: list[Path], held_out: bool) -> list[Path]:
     return [f for i, f in enumerate(files) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
 
 
-def load_material(config: MaterialConfig, side: int = 768) -> tuple[Material, Material]:
+class Files(NamedTuple):
+    """What a MaterialConfig names: cut-outs, photographs, pairs of views."""
+
+    people: list[Path]
+    places: list[Path]
+    pairs: list[ViewPair]
+
+
+def files_of(config: MaterialConfig) -> tuple[Files, Files]:
     """Everything that the config names, for training and for validation; of each view folder the
     last tenth is held out."""
-    train, held_out = Material(), Material()
-    for material, kept in ((train, False), (held_out, True)):
-        if config.people:
-            files = split(pictures(config.people), kept)
-            material.people = People(files, config.cache / "people", side)
-        if config.places:
-            material.places = split(pictures(config.places), kept)
+    people, places = (pictures(f) if f else [] for f in (config.people, config.places))
+    train, held_out = (
+        Files(split(people, held), split(places, held), []) for held in (False, True)
+    )
     for folder in config.views:
         found = view_pairs(folder)
         cut = int(len(found) * 0.9)
-        train.pairs += found[:cut]
-        held_out.pairs += found[cut:]
+        train.pairs.extend(found[:cut])
+        held_out.pairs.extend(found[cut:])
     return train, held_out
+
+
+def material_of(files: Files, cache: Path, side: int = 768) -> Material:
+    """Cut-outs decoded into `cache`, at most `side` pixels long."""
+    people = People(files.people, cache / "people", side) if files.people else None
+    return Material(people, files.places, files.pairs)
+
+
+def load_material(config: MaterialConfig, side: int = 768) -> tuple[Material, Material]:
+    """For training and for validation."""
+    train, held_out = files_of(config)
+    return material_of(train, config.cache, side), material_of(held_out, config.cache, side)
 
 
 class Scenes(IterableDataset):
@@ -97,7 +115,7 @@ class Scenes(IterableDataset):
 
 
 def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
-    """true alpha and foreground, then the network's inputs: frame, plate and the small ones."""
+    """Samples as `network_inputs`."""
     frame, plate, coverage, alpha, foreground = (
         torch.from_numpy(np.stack(field))
         .reshape(len(samples), *field[0].shape[:2], -1)
@@ -105,6 +123,13 @@ def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
         .contiguous()
         for field in zip(*samples, strict=True)
     )
+    return network_inputs(frame, plate, coverage, alpha, foreground, ratio)
+
+
+def network_inputs(
+    frame: Tensor, plate: Tensor, coverage: Tensor, alpha: Tensor, foreground: Tensor, ratio: int
+) -> tuple[Tensor, ...]:
+    """true alpha and foreground, then the network's inputs: frame, plate and the small ones."""
     small_frame, small_plate, covered = (
         F.avg_pool2d(x, ratio) if ratio > 1 else x for x in (frame, plate, coverage)
     )

@@ -32,3 +32,10 @@ def matting_loss(
     expected = F.adaptive_avg_pool2d(errors.detach(), (doubt.shape[2], doubt.shape[3]))
     loss = errors.mean() + laplacian_loss(alpha, true_alpha) + 0.4 * colour
     return loss + F.mse_loss(doubt, expected), errors.detach().mean()
+
+
+def temporal_loss(alpha: Tensor, true_alpha: Tensor, frames: int) -> Tensor:
+    """L1 of the change from frame to frame, of (clips * frames, 1, H, W): what flickers without
+    moving costs, what moves with the person does not."""
+    change, wanted = (x.reshape(-1, frames, *x.shape[1:]).diff(dim=1) for x in (alpha, true_alpha))
+    return (change - wanted).abs().mean()

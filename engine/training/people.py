@@ -61,6 +61,11 @@ def recoloured(rng: np.random.Generator, person: NDArray[np.floating]) -> Foregr
 
 
 def premultiplied(file: Path, side: int) -> NDArray[np.uint8]:
+    """Read straight RGBA, return premultiplied RGBA uint8, longest side at most `side`, cropped."""
+    return cropped([scaled(file, side)])[0]
+
+
+def scaled(file: Path, side: int) -> NDArray[np.uint8]:
     """Read straight RGBA, return premultiplied RGBA uint8, longest side at most `side`."""
     bgra = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
@@ -71,10 +76,15 @@ def premultiplied(file: Path, side: int) -> NDArray[np.uint8]:
     if scale < 1:
         size = (round(rgba.shape[1] * scale), round(rgba.shape[0] * scale))
         rgba = np.asarray(cv2.resize(rgba, size, interpolation=cv2.INTER_AREA), np.float32)
-    rows = np.flatnonzero(rgba[..., 3].max(1) > 2)
-    columns = np.flatnonzero(rgba[..., 3].max(0) > 2)
-    rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.rint(rgba).astype(np.uint8)
+
+
+def cropped(frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Pictures (H, W, 4) of one size, cropped to what is opaque in any of them."""
+    seen = np.max([frame[..., 3] for frame in frames], 0) > 2
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return [frame[box] for frame in frames]
 
 
 def outline(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:

@@ -123,7 +123,7 @@ def as_aligned(
         flow = np.asarray(cv2.resize(field, (width, height)), np.float32) * scale
         plate = displaced(plate, flow)
         covered = (displaced(covered, flow) > 0.99).astype(np.float32)
-    gain = light_field(view, near_view, here)
+    gain = light_field(view, near_view, here, person)
     if gain is not None:
         plate = np.clip(plate * cv2.resize(gain, (width, height)), 0, 1)
     return plate, covered

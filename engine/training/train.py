@@ -12,6 +12,11 @@ scenes), and validation/*.png (frame, plate, alpha, true alpha).
 that is fine-tuning. Scenes depend on the seed alone; so does the whole run if its length is given
 in `--steps` and `--workers` and `--threads` are kept. Time that the process spends stopped does
 not count.
+
+On a GPU (`--device cuda`) scenes are composed there (`gpu_scenes.py`), from folders or from one
+file that `python -m engine.training.pack` made: `--pack FILE`. That file brings its own held-out
+scenes, so that the machine needs torch, NumPy, rich, tyro and any build of OpenCV, no more. With
+`--sequence T` the batches hold clips of T frames, and flicker costs too.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,10 +38,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
-from engine.training.batches import MaterialConfig, Scenes, load_material
+from engine.training.batches import MaterialConfig, Scenes, files_of, load_material, material_of
 from engine.training.context_switching import supervised_loss
-from engine.training.losses import matting_loss
-from engine.training.validate import Validation
+from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictures
+from engine.training.gpu_scenes import gpu_batches
+from engine.training.losses import matting_loss, temporal_loss
+from engine.training.pack import unpack
+from engine.training.scenes import Material
+from engine.training.validate import HeldOut, Validation
 
 LONGEST_STEP_SECONDS = 20.0
 WARM_UP = 200
@@ -71,13 +80,33 @@ class TrainConfig:
     resume: bool = False
     """Go on with the run in OUT that was interrupted."""
     device: str = "cpu"
+    generator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where scenes are made: workers on the CPU, or batches in torch on the device; by itself the
+    latter if the device is not the CPU, or with `--pack`."""
+    pack: Path | None = None
+    """Packed people, places, views and held-out scenes, instead of the folders."""
+    sequence: int = 0
+    """Frames of the clips that the batches hold, if not 0; from the gpu generator alone."""
+    drawn: int = PROCEDURAL
+    """Textures and silhouettes that the gpu generator draws before it begins."""
+    compile: bool = False
+    """Compile the networks (torch.compile): slow to begin, then faster on a GPU."""
+
+    @property
+    def on_device(self) -> bool:
+        """Whether scenes are made in torch."""
+        if self.generator == "auto":
+            return self.pack is not None or self.device != "cpu"
+        return self.generator == "gpu"
 
 
 class Learner:
     """One network with its optimiser and the running average of its weights."""
 
-    def __init__(self, name: str, device: str) -> None:
-        self.name = name
+    def __init__(self, name: str, config: TrainConfig) -> None:
+        self.name, self.frames = name, config.sequence
+        device = config.device
+        self.loss = torch.compile(step_loss, dynamic=False) if config.compile else step_loss
         self.network = TRAINABLE[name]()
         self.network.to(device)
         if device != "cpu":  # there it is no faster
@@ -86,17 +115,17 @@ class Learner:
         self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
         self.best = math.inf
 
-    def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> float:
-        """One update; returns the mean absolute difference of alpha."""
+    def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> Tensor:
+        """One update; returns the mean absolute difference of alpha, without waiting for it."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss, difference = step_loss(self.network, batch, joint)
+        loss, difference = self.loss(self.network, batch, joint, self.frames)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         update_average(self.average, self.network, min(0.998, steps / (steps + 50)))
-        return difference.item()
+        return difference
 
     def state(self) -> dict[str, Any]:
         """What a run needs to go on."""
@@ -122,16 +151,23 @@ class Learner:
 
 
 def step_loss(
-    network: HowardNetwork | ContextSwitching, batch: tuple[Tensor, ...], joint: bool
+    network: HowardNetwork | ContextSwitching,
+    batch: tuple[Tensor, ...],
+    joint: bool,
+    frames: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Loss of one batch, on the coarse output or on the full one; and the difference of alpha."""
+    """Loss of one batch, on the coarse output or on the full one; and the difference of alpha.
+    frames: of the clips in the batch, if it holds clips."""
     if isinstance(network, ContextSwitching):
         return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
     with torch.autocast(true_alpha.device.type, torch.bfloat16):
         alpha, foreground, doubt = network(*inputs) if joint else network.coarse(*inputs[2:])
     outputs = alpha.float(), foreground.float(), doubt.float()
-    return matting_loss(*outputs, true_alpha, true_foreground)
+    loss, difference = matting_loss(*outputs, true_alpha, true_foreground)
+    if frames > 1:
+        loss = loss + temporal_loss(outputs[0], true_alpha, frames)
+    return loss, difference
 
 
 @torch.no_grad()
@@ -172,14 +208,35 @@ class Clock:
         return self.config.learning_rate * falling * min(1.0, (self.steps + 1) / WARM_UP)
 
 
-def batches(config: TrainConfig, material: Any, clock: Clock) -> Iterator[tuple[Tensor, ...]]:
+def load(config: TrainConfig) -> tuple[Material | DeviceMaterial, Material | HeldOut]:
+    """What to train on and what to validate on."""
+    if config.sequence and not config.on_device:
+        raise ValueError("--sequence needs --generator gpu: the other makes single frames")
+    if not config.on_device:
+        return load_material(config.material)
+    if config.pack:
+        found, held_out = unpack(config.pack)
+        return DeviceMaterial(found, config.device, config.drawn), held_out
+    files, kept = files_of(config.material)
+    device = DeviceMaterial(read_pictures(*files), config.device, config.drawn)
+    return device, material_of(kept, config.material.cache)
+
+
+def batches(
+    config: TrainConfig, material: Material | DeviceMaterial, clock: Clock
+) -> Iterator[tuple[Tensor, ...]]:
     """Endless batches on the device; those of the joint phase from its begin on."""
     while True:
-        joint = clock.joint
-        scenes = Scenes(material, config.batch, joint, config.seed * 10**9 + clock.steps * 97)
-        ahead = 6 if config.workers else None
-        loader = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
-        for batch in loader:
+        joint, seed = clock.joint, config.seed * 10**9 + clock.steps * 97
+        source: Iterable[tuple[Tensor, ...]]
+        if isinstance(material, DeviceMaterial):
+            frames = max(1, config.sequence)
+            source = gpu_batches(material, config.device, config.batch, joint, seed, frames)
+        else:
+            scenes = Scenes(material, config.batch, joint, seed)
+            ahead = 6 if config.workers else None
+            source = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
+        for batch in source:
             yield tuple(x.to(config.device, non_blocking=True) for x in batch)
             if clock.joint != joint:
                 break
@@ -190,7 +247,7 @@ def train(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(0)  # its thread pool does not survive the fork of the data workers
-    learners = [Learner(name, config.device) for name in config.networks]
+    learners = [Learner(name, config) for name in config.networks]
     clock = Clock(config)
     for learner in learners:
         file = config.out / f"{learner.name}.pt"
@@ -200,13 +257,13 @@ def train(config: TrainConfig) -> None:
             clock = Clock(config, stored["steps"], stored["spent"])
         elif config.start:
             learner.start_from(config.start / file.name)
-    material, held_out = load_material(config.material)
+    material, held_out = load(config)
     validation = Validation(held_out, config.device)
     config.out.mkdir(parents=True, exist_ok=True)
     clock.begun = time.monotonic()
     with Progress() as bar:
         task = bar.add_task("training", total=1.0)
-        recent: list[list[float]] = []
+        recent: list[list[Tensor]] = []
         was_joint = clock.joint
         for batch in batches(config, material, clock):
             joint, rate = was_joint, clock.learning_rate()
@@ -228,9 +285,10 @@ def train(config: TrainConfig) -> None:
                 return
 
 
-def report(clock: Clock, learners: list[Learner], recent: list[list[float]]) -> None:
+def report(clock: Clock, learners: list[Learner], recent: list[list[Tensor]]) -> None:
     """One line for the log."""
-    mads = zip(learners, 1e3 * np.mean(recent, 0), strict=True)
+    means = torch.stack([torch.stack(step) for step in recent]).mean(0).tolist()
+    mads = zip(learners, (1e3 * mean for mean in means), strict=True)
     line = "  ".join(f"{x.name} {mad:.1f}" for x, mad in mads)
     phase = "joint" if clock.joint else "base"
     print(f"step {clock.steps}  {clock.spent / 60:.1f} min  {phase}  MAD {line}", flush=True)

@@ -13,25 +13,37 @@ from torch import Tensor, nn
 from engine.networks import ContextSwitching, HowardNetwork, Network
 from engine.training import context_switching
 from engine.training.batches import stack
-from engine.training.scenes import PLATES, Material, sample
+from engine.training.scenes import PLATES, Material, Sample, sample
 
 FIRST_SEED = 7_000_000_000_000
 """Beyond any seed that training uses."""
 SHAPE = (224, 288)
 RATIO = 2
 
+HeldOut = list[tuple[str, Sample]]
+"""Scenes with the kind of their plate."""
+
+
+def held_out_scenes(material: Material, scenes: int = 6) -> HeldOut:
+    """`scenes` of each kind of plate."""
+    height, width = (RATIO * side for side in SHAPE)
+    return [
+        (kind, sample(FIRST_SEED + i, height, width, material, {kind: 1.0}))
+        for kind in PLATES
+        for i in range(scenes)
+    ]
+
 
 class Validation:
     """A few scenes of each kind of plate, from people and places that training never sees."""
 
-    def __init__(self, material: Material, device: str, scenes: int = 6) -> None:
+    def __init__(self, held_out: Material | HeldOut, device: str, scenes: int = 6) -> None:
+        if isinstance(held_out, Material):
+            held_out = held_out_scenes(held_out, scenes)
         self.scenes: list[tuple[str, tuple[Tensor, ...]]] = []
-        for kind in PLATES:
-            for i in range(scenes):
-                height, width = (RATIO * side for side in SHAPE)
-                scene = sample(FIRST_SEED + i, height, width, material, {kind: 1.0})
-                inputs = stack([scene], RATIO)
-                self.scenes.append((kind, tuple(x.to(device) for x in inputs)))
+        for kind, scene in held_out:
+            inputs = stack([scene], RATIO)
+            self.scenes.append((kind, tuple(x.to(device) for x in inputs)))
         self.rows: list[NDArray[np.uint8]] = []
 
     @torch.no_grad()

@@ -52,6 +52,8 @@ FEW_INLIERS = 40
 """With fewer, and nothing to follow, a thorough search is worth its time."""
 FAR_SHARE = 0.25
 """How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
+GAP = 7
+"""View pixels across which what frame and plate share closes: flat places show no agreement."""
 MORE_LAYERS = 2
 """Other candidates that may complete the best one."""
 
@@ -157,7 +159,9 @@ class OpenCVAligner:
         # perhaps, must not be hidden from the next alignment: the matte would never recover.
         frame, plate = self.shown
         small = cv2.resize(alpha, frame.size, interpolation=cv2.INTER_AREA)
-        self.comparison.observe(small * (1 - agreement(frame.texture, texture_of(plate))))
+        shared = agreement(frame.texture, texture_of(plate))
+        shared = cv2.dilate(shared, np.ones((GAP, GAP), np.uint8))
+        self.comparison.observe(small * (1 - shared))
 
     def close(self) -> None:
         self.window.close()

@@ -24,6 +24,9 @@ PATCH = 1 / 60
 """Of the longest side: the patch whose means are compared, a few pixels' misalignment small."""
 DARKNESS = 6.0
 """Levels added before the ratio, below which noise rules."""
+IN_PERSON = 0.05
+"""Trust where the person of the latest matte may be: next to none, for a person lit away is worse
+than a place that is not matched; not none, for the matte may be wrong."""
 NO_EVIDENCE = 0.02
 """Trust, after smoothing, at which the gain has fallen to half its logarithm."""
 NEEDED_LOG_GAIN = 0.06
@@ -88,13 +91,14 @@ def light_field(
     frame: NDArray[np.uint8],
     plate: NDArray[np.uint8],
     covered: NDArray[np.uint8],
+    person: NDArray[np.uint8] | None,
 ) -> NDArray[np.float32] | None:
     """Gain (h, w, 3) by which the plate's light differs from place to place: lamps, vignetting.
 
     frame, plate: views (h, w, 3) RGB, aligned and matched by one gain and bias; covered: 1 where
-    the plate has data. None where one gain is enough. Only places whose normalised texture is the
-    same in both are believed to show the same surface, so that a person is not lit away, known or
-    not; from there the gain is carried on along the plate's surfaces.
+    the plate has data; person: not 0 where they may be. None where one gain is enough. Only places
+    whose normalised texture is the same in both are believed to show the same surface, so that a
+    person is not lit away; from there the gain is carried on along the plate's surfaces.
     """
     side = max(3, round(max(frame.shape) * PATCH)) | 1
     means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in (frame, plate)]
@@ -102,6 +106,8 @@ def light_field(
     if np.abs(gain[::4, ::4]).mean() < NEEDED_LOG_GAIN / 2:
         return None
     trust = agreement(texture_of(frame), texture_of(plate)) * covered
+    if person is not None:
+        trust[person != 0] *= IN_PERSON
     wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)
     if wrong < NEEDED_LOG_GAIN:
         return None
