@@ -160,8 +160,8 @@ class OpenCVAligner:
         frame, plate = self.shown
         small = cv2.resize(alpha, frame.size, interpolation=cv2.INTER_AREA)
         shared = agreement(frame.texture, texture_of(plate))
-        shared = cv2.dilate(shared, np.ones((GAP, GAP), np.uint8))
-        self.comparison.observe(small * (1 - shared))
+        closed = cv2.dilate(shared, np.ones((GAP, GAP), np.uint8))
+        self.comparison.observe(np.asarray(small * (1 - closed), np.float32))
 
     def close(self) -> None:
         self.window.close()

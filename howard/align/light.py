@@ -27,11 +27,13 @@ DARKNESS = 6.0
 IN_PERSON = 0.05
 """Trust where the person of the latest matte may be: next to none, for a person lit away is worse
 than a place that is not matched; not none, for the matte may be wrong."""
-NO_EVIDENCE = 0.02
+NO_EVIDENCE = 0.06
 """Trust, after smoothing, at which the gain has fallen to half its logarithm."""
 NEEDED_LOG_GAIN = 0.06
 """Mean change, among the trusted, before a field is worth its work."""
 LOG_GAIN_LIMITS = (-1.6, 1.6)
+LOG_HUE_LIMIT = 0.6
+"""How far a channel's gain may be from the channels' mean: lamps differ by no more."""
 
 
 def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -114,4 +116,7 @@ def light_field(
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, 400.0, 10.0)
     weight = smoother.filter(trust) + NO_EVIDENCE
     parts = [smoother.filter(np.ascontiguousarray(gain[..., k] * trust)) / weight for k in range(3)]
-    return np.asarray(np.exp(np.clip(np.dstack(parts), *LOG_GAIN_LIMITS)), np.float32)
+    smooth = np.clip(np.dstack(parts), *LOG_GAIN_LIMITS)
+    brightness = smooth.mean(-1, keepdims=True)
+    hue = np.clip(smooth - brightness, -LOG_HUE_LIMIT, LOG_HUE_LIMIT)
+    return np.asarray(np.exp(brightness + hue), np.float32)

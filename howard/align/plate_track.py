@@ -2,8 +2,8 @@
 
 The policy alone: no images, no device. The clean plate's clock is mapped on the shot's in
 proportion of their lengths; from the first good match on, the track follows the matches: the
-last winner plus the pace of the recent ones. The clean plate is read forward once, and a window
-of its frames is kept.
+last winner plus the pace of the recent ones. A window of the clean plate's frames around it is at
+hand.
 """
 
 from __future__ import annotations
