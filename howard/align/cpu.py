@@ -52,6 +52,8 @@ FEW_INLIERS = 40
 """With fewer, and nothing to follow, a thorough search is worth its time."""
 FAR_SHARE = 0.25
 """How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
+REST = 8
+"""Frames without other layers after some that were of no use."""
 GAP = 7
 """View pixels across which what frame and plate share closes: flat places show no agreement."""
 MORE_LAYERS = 2
@@ -117,6 +119,8 @@ class OpenCVAligner:
         if options.search == "global" and (plate_frames or 0) > self.window.capacity:
             self.index = PlateIndex(clean_plate)
         self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
+        self.alone = 0
+        """For so many frames no other layers are tried, since the last ones were of no use."""
         self.shown: tuple[View, NDArray[np.uint8]] | None = None
         """The latest frame's view, and the plate's colour (h, w, 3) on it."""
         self.debug = DebugPictures(options.debug) if options.debug else None
@@ -299,6 +303,8 @@ class OpenCVAligner:
     def layers(self, look: Look, best: Candidate, found: list[Candidate]) -> list[Layer]:
         """The best candidate, and others of other times that may explain what it leaves over."""
         first = self.layer(look, best)
+        if not found:
+            return [first]
         holes, poor = left_over(first, look.view, self.person(look.view.size))
         if not (is_worth(holes) or is_worth(poor)):
             return [first]
@@ -335,13 +341,17 @@ class OpenCVAligner:
         self, look: Look, best: Candidate, found: list[Candidate], fallback: str | None
     ) -> Plate:
         """Warp at full resolution and match the light."""
-        layers = self.layers(look, best, found)
+        layers = self.layers(look, best, [] if self.alone else found)
         self.shown = look.view, layers[0].colour
-        weights = fused(layers, look.view, self.person(look.view.size))
         pixels, coverage = self.drawn(layers[0])
-        for layer, weight in zip(layers[1:], weights[1:], strict=True):
-            if weight.any():
-                pixels, coverage = laid_over(pixels, coverage, *self.drawn(layer), weight)
+        self.alone = max(0, self.alone - 1)
+        if len(layers) > 1:
+            weights = fused(layers, look.view, self.person(look.view.size))[1:]
+            for layer, weight in zip(layers[1:], weights, strict=True):
+                if weight.any():
+                    pixels, coverage = laid_over(pixels, coverage, *self.drawn(layer), weight)
+            if not any(weight.any() for weight in weights):
+                self.alone = REST
         if fallback and self.track.is_useless(best.fit.residual):
             coverage[:] = 0
         pixels[coverage == 0] = 0
