@@ -24,6 +24,8 @@ the same."""
 UNCOVERED_LEVELS = 60.0
 """What an uncovered pixel costs: more than a wrong one, which the network may still explain by
 what it finds nearby."""
+TEXTURE_CLIP, TEXTURE_UNCOVERED = 60, 50
+"""The same two for contrast-normalised textures, whose chance differences are about 45."""
 LIGHT_STEP = 11
 """Every so many probe pixels are enough for two numbers a channel: some 3,000."""
 CERTAIN_SHARE = 0.6
@@ -117,6 +119,25 @@ class Comparison:
             count = max(1, int(difference.size * CERTAIN_SHARE))
             difference = np.partition(difference, count - 1)[:count]
         return float(difference.mean())
+
+
+def texture_cost(
+    frame: NDArray[np.uint8],
+    plate: NDArray[np.uint8],
+    frame_from_plate: Homography,
+    person: NDArray[np.uint8] | None,
+) -> float:
+    """Mean clipped difference of two textures (h, w), with a price on uncovered pixels, in levels.
+
+    Free of light: where lamps changed, the colours prefer a dark view of another part of the place
+    to the right one. person: (h, w) of the frame's, not 0 where they may be.
+    """
+    size = frame.shape[1], frame.shape[0]
+    warped = cv2.warpPerspective(plate, frame_from_plate, size)
+    covered = coverage_of(frame_from_plate, (plate.shape[1], plate.shape[0]), size) == 1
+    difference = cv2.absdiff(cv2.blur(frame, (3, 3)), cv2.blur(warped, (3, 3)))
+    price = np.where(covered, np.minimum(difference, TEXTURE_CLIP), TEXTURE_UNCOVERED)
+    return float(price.mean() if person is None else price[person == 0].mean())
 
 
 def small(size: Size) -> Size:

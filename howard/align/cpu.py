@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.comparison import Comparison, Fit, Probe
+from howard.align.comparison import Comparison, Fit, Probe, texture_cost
 from howard.align.debug import DebugPictures
 from howard.align.direct import DirectFit, refine
 from howard.align.features import WORKING_SIDE, Features, find_features, match
@@ -56,6 +56,8 @@ REST = 8
 """Frames without other layers after some that were of no use."""
 GAP = 7
 """View pixels across which what frame and plate share closes: flat places show no agreement."""
+TEXTURE_WEIGHT = 0.5
+"""Of the cost in textures, beside that in colours."""
 MORE_LAYERS = 2
 """Other candidates that may complete the best one."""
 
@@ -83,6 +85,8 @@ class Candidate:
     homography: Homography
     """frame_from_plate."""
     fit: Fit
+    cost: float
+    """By which candidates are compared: of colour, and of texture."""
     keypoints: int = 0
     matches: int = 0
     inliers: int = 0
@@ -216,12 +220,12 @@ class OpenCVAligner:
         if not found:
             return None
         expected = self.expected_index(frame_index)
-        usual = min(c.fit.cost for c in found)
+        usual = min(c.cost for c in found)
         prices = []
         for c in found:
             away = abs(c.plate_index - expected)
             far = away > LONGEST_STEP and self.track.last_index is not None
-            prices.append(c.fit.cost + (FAR_SHARE * usual if far else SWITCH_LEVELS * (away > 0)))
+            prices.append(c.cost + (FAR_SHARE * usual if far else SWITCH_LEVELS * (away > 0)))
         return found[int(np.argmin(prices))]
 
     def expected_index(self, frame_index: int) -> int:
@@ -268,9 +272,19 @@ class OpenCVAligner:
         """With its fit; None for a homography that no camera makes."""
         if not is_plausible(homography, self.plate_size, self.frame_size):
             return None
+        return self.compared(plate_index, look, homography)
+
+    def compared(self, plate_index: int, look: Look, homography: Homography) -> Candidate:
+        """With its fit and cost."""
         _, plate = self.window.get(plate_index)
         fit = self.comparison.fit(look.probe, plate.probe, homography)
-        return Candidate(plate_index, homography, fit)
+        texture = texture_cost(
+            look.view.coarse,
+            plate.view.coarse,
+            self.coarse_scale.small(homography),
+            self.person(half(look.view.size)),
+        )
+        return Candidate(plate_index, homography, fit, fit.cost + TEXTURE_WEIGHT * texture)
 
     def polished(self, look: Look, best: Candidate, finest: int = 0) -> Candidate:
         """As exact as can be: direct alignment on the finer view, kept unless it fits worse."""
@@ -281,7 +295,7 @@ class OpenCVAligner:
         if direct is None or direct.support < SUPPORT:
             return best
         finer = self.judged(best.plate_index, look, self.view_scale.full(direct.homography))
-        if finer is None or finer.fit.cost > best.fit.cost + SWITCH_LEVELS:
+        if finer is None or finer.cost > best.cost + SWITCH_LEVELS:
             return best
         return counted(finer, direct)
 
@@ -296,9 +310,7 @@ class OpenCVAligner:
         name, homography = "last_homography", self.track.last_homography
         if homography is None:
             name, homography = "identity", fit_whole(self.plate_size, self.frame_size)
-        _, plate = self.window.get(index)
-        fit = self.comparison.fit(look.probe, plate.probe, homography)
-        return name, Candidate(index, homography, fit)
+        return name, self.compared(index, look, homography)
 
     def layers(self, look: Look, best: Candidate, found: list[Candidate]) -> list[Layer]:
         """The best candidate, and others of other times that may explain what it leaves over."""
@@ -308,14 +320,14 @@ class OpenCVAligner:
         holes, poor = left_over(first, look.view, self.person(look.view.size))
         if not (is_worth(holes) or is_worth(poor)):
             return [first]
-        dearest = TOO_COSTLY * best.fit.cost + SWITCH_LEVELS
+        dearest = TOO_COSTLY * best.cost
         others = {
             c.plate_index: c
             for c in found
-            if c.plate_index != best.plate_index and c.fit.cost < dearest
+            if c.plate_index != best.plate_index and c.cost < dearest
         }
         layers = [first]
-        for candidate in sorted(others.values(), key=lambda c: c.fit.cost)[:MORE_LAYERS]:
+        for candidate in sorted(others.values(), key=lambda c: c.cost)[:MORE_LAYERS]:
             if is_worth(poor) or is_worth(holes & (self.covered(look, candidate) == 255)):
                 layers.append(self.layer(look, self.polished(look, candidate, finest=1)))
         return layers

@@ -69,7 +69,8 @@ def layer_of(
     if field is not None:
         colour = displaced(colour, field)
         covered = (displaced(inside, field) == 255).astype(np.uint8)
-    gain = light_field(frame.colour, colour, covered, person)
+    # Not before it is known where the person is: one who is lit like the place would be lit away.
+    gain = None if person is None else light_field(frame.colour, colour, covered, person)
     if gain is not None:
         colour = np.asarray(cv2.multiply(colour, gain, dtype=cv2.CV_8U), np.uint8)
     return Layer(candidate, field, gain, colour, covered)

@@ -17,6 +17,9 @@ Size = tuple[int, int]
 
 MAX_AREA_CHANGE = 4.0
 """A plate's area may grow or shrink by this factor at each corner: the takes are similar moves."""
+MAX_STRETCH = 1.4
+"""One direction may be stretched by so much more than the other at the centre: a homography that
+hangs on few points flattens the picture."""
 MAX_SHIFT = 1.0
 """The frame's centre may come from at most this share of the diagonal away."""
 
@@ -67,7 +70,8 @@ def is_plausible(
 
     Sizes are (width, height). Refused: anything not finite; a mirrored or folded image (the
     Jacobian's determinant must be positive, and the scale w of one sign, over the whole plate);
-    an area that changes too much; a view that lies elsewhere.
+    an area that changes too much, or in one direction more than in the other; a view that lies
+    elsewhere.
     """
     if not np.isfinite(frame_from_plate).all() or abs(frame_from_plate[2, 2]) < 1e-9:
         return False
@@ -80,7 +84,12 @@ def is_plausible(
     expected = frame_size[0] * frame_size[1] / (plate_size[0] * plate_size[1])
     if area.min() < expected / MAX_AREA_CHANGE or area.max() > expected * MAX_AREA_CHANGE:
         return False
-    centre = project(frame_from_plate, (np.array([plate_size], float) - 1) / 2)[0]
+    middle = (np.array([plate_size], float) - 1) / 2
+    centre = project(frame_from_plate, middle)[0]
+    around = project(frame_from_plate, middle + [[1, 0], [0, 1]]) - centre
+    stretch = np.linalg.svd(around, compute_uv=False)
+    if stretch[0] > MAX_STRETCH * stretch[1]:
+        return False
     shift = np.hypot(*(centre - (np.array(frame_size) - 1) / 2))
     return bool(shift <= MAX_SHIFT * np.hypot(*frame_size))
 

@@ -1,0 +1,275 @@
+"""How well frames find their plates: Howard's aligner and published ones against exact truth.
+
+    python -m benchmarks.alignment [--scenes planar night] [--methods howard truth] [--quick]
+    python -m benchmarks.alignment --long-plate 5000
+
+Every method sees the same frames in the same run, by turns, on one thread. Times are processor
+time of the alignment alone: the pictures are rendered before. With --long-plate, what the search
+costs Howard on a clean plate of so many frames, beside a short one.
+
+Exit status: 0, or 2 if there is no result to report.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.alignment_long import SearchCost, search_cost
+from benchmarks.alignment_methods import METHODS
+from benchmarks.alignment_scenes import KINDS, Scene
+from benchmarks.alignment_scores import FrameScore, crash, score, summarise
+from benchmarks.alignment_takes import FRAMES_PER_SECOND
+from benchmarks.measure import WrongResult, environment, write_json
+from benchmarks.published_alignment import ESTIMATORS
+from howard.align import Aligner
+from howard.frames import Frame
+
+QUICK_SIZE, QUICK_FRAMES = "640x360", 6
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Libraries read them when they are loaded."""
+ALL = "all scenes"
+COLUMNS = {
+    "corner_median_pixels": "corner px",
+    "corner_p90_pixels": "p90",
+    "corner_p99_pixels": "p99",
+    "corner_max_pixels": "max",
+    "success_share": "success",
+    "crashes": "crash",
+    "fallbacks": "fallb.",
+    "residual": "resid.",
+    "off_share": "off>20",
+    "person_residual": "person",
+    "coverage": "cover",
+    "jitter_median_pixels": "jitter",
+    "jitter_p99_pixels": "p99",
+    "plate_index_error": "index",
+    "milliseconds": "ms",
+    "mean_milliseconds": "mean",
+}
+"""Key of a summary -> heading."""
+FORMATS = {
+    "success_share": "{:.0%}",
+    "coverage": "{:.1%}",
+    "off_share": "{:.1%}",
+    "crashes": "{:.0f}",
+    "fallbacks": "{:.0f}",
+    "plate_index_error": "{:.0f}",
+    "milliseconds": "{:.0f}",
+    "mean_milliseconds": "{:.0f}",
+}
+"""Where it is not two decimals."""
+
+Summaries = dict[str, dict[str, float]]
+"""By method."""
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Compare aligners on scenes with exact truth."""
+
+    scenes: tuple[str, ...] = tuple(KINDS)
+    """Kinds of scene, see benchmarks/alignment_scenes.py."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """See benchmarks/alignment_methods.py; one whose library is not installed is left out."""
+    frames: int = 30
+    """Frames of the shot."""
+    size: str = "1920x1080"
+    """Width x height in pixels."""
+    quick: bool = False
+    """Small and short: 640x360, 6 frames."""
+    observe: bool = True
+    """--no-observe: `howard` is not told where the person was, as `howard-blind`."""
+    seed: int = 0
+    """Another seed makes other scenes of the same kinds."""
+    long_plate: int | None = None
+    """Frames of a long clean plate: report the cost of Howard's search instead."""
+    out: Path | None = None
+    """Write all numbers to this file, as JSON."""
+
+
+def run_scene(scene: Scene, aligners: dict[str, Aligner]) -> dict[str, list[FrameScore]]:
+    """Every frame by every method, in turns."""
+    scores: dict[str, list[FrameScore]] = {name: [] for name in aligners}
+    for index in range(len(scene.shot)):
+        for name, aligner in aligners.items():
+            scores[name].append(run_frame(scene, index, aligner))
+    return scores
+
+
+def run_frame(scene: Scene, index: int, aligner: Aligner) -> FrameScore:
+    """One frame by one method; an error of the method is a score, too."""
+    picture = scene.shot.picture(index)
+    # A copy: a method that writes on it must not change another's.
+    frame = Frame(index, index / FRAMES_PER_SECOND, picture.pixels.copy())
+    started = time.process_time()
+    try:
+        plate = aligner(frame)
+        aligner.observe(picture.alpha)
+    except Exception as error:
+        print(f"{scene.name}, frame {index}: {error!r}", file=sys.stderr)
+        return crash(index)
+    milliseconds = (time.process_time() - started) * 1e3
+    return score(scene, index, plate, milliseconds)
+
+
+def build(scene: Scene, methods: Sequence[str]) -> tuple[dict[str, Aligner], dict[str, float]]:
+    """Aligners for a scene, and the milliseconds that each took to build."""
+    scene.plate_pictures()  # rendered here, in nobody's time
+    aligners, took = {}, {}
+    for name in methods:
+        started = time.process_time()
+        aligners[name] = METHODS[name](scene)
+        took[name] = (time.process_time() - started) * 1e3
+    return aligners, took
+
+
+def compare(
+    config: AlignmentConfig,
+    size: tuple[int, int],
+    frames: int,
+    console: Console,
+    save: Callable[[dict[str, Summaries]], None],
+) -> None:
+    """Summaries by scene, printed and saved as they come, and of all scenes together."""
+    width, height = size
+    methods = usable_methods(config)
+    results: dict[str, Summaries] = {}
+    everything: dict[str, list[list[FrameScore]]] = {name: [] for name in methods}
+    for name in config.scenes:
+        scene = Scene(name, width, height, frames, config.seed)
+        aligners, took = build(scene, methods)
+        scores = run_scene(scene, aligners)
+        results[name] = {
+            method: summarise([found], width) | {"build_milliseconds": took[method]}
+            for method, found in scores.items()
+        }
+        console.print(table(name, results[name]))
+        save(results)
+        for method, aligner in aligners.items():
+            aligner.close()
+            everything[method].append(scores[method])
+    results[ALL] = {method: summarise(takes, width) for method, takes in everything.items()}
+    console.print(table(ALL, results[ALL]))
+    save(results)
+
+
+def usable_methods(config: AlignmentConfig) -> list[str]:
+    """Those asked for, without the ones whose library is missing; a note about each of these."""
+    wanted = [
+        "howard-blind" if name == "howard" and not config.observe else name
+        for name in config.methods
+    ]
+    usable = []
+    for name in dict.fromkeys(wanted):
+        try:
+            # To make an estimator imports its library.
+            ESTIMATORS.get(name.removesuffix("-nearest"), object)()
+            usable.append(name)
+        except ImportError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return usable
+
+
+def table(title: str, rows: Summaries) -> Table:
+    """For people: one method a row."""
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    shown.add_column("method")
+    for heading in COLUMNS.values():
+        shown.add_column(heading, justify="right")
+    for method, numbers in rows.items():
+        shown.add_row(method, *(cell(name, numbers[name]) for name in COLUMNS))
+    return shown
+
+
+def cell(name: str, value: float) -> str:
+    """One number, or that there is none."""
+    if not np.isfinite(value):
+        return "inf" if value > 0 else "-"
+    return FORMATS.get(name, "{:.2f}" if value < 100 else "{:.0f}").format(value)
+
+
+def long_table(costs: Sequence[SearchCost]) -> str:
+    """For people."""
+    lines = ["plate frames   build ms   ms per frame (quartiles, mean)   with the building"]
+    for c in costs:
+        ms = c.milliseconds
+        lines.append(
+            f"{c.plate_frames:12}{c.build_milliseconds:11.0f}   "
+            f"{ms.median:.0f} ({ms.low:.0f} to {ms.high:.0f}, mean {c.mean_milliseconds:.0f})"
+            f"{c.amortised_milliseconds:26.0f}"
+        )
+    ratio = costs[-1].amortised_milliseconds / costs[0].amortised_milliseconds
+    return "\n".join([*lines, f"long over short: {ratio:.2f}"])
+
+
+def unknown_names(config: AlignmentConfig) -> list[str]:
+    """A sentence for each name that is none."""
+    return [
+        f"{name!r} is no {what}; there are: {' '.join(known)}"
+        for what, names, known in (
+            ("scene", config.scenes, tuple(KINDS)),
+            ("method", config.methods, tuple(METHODS)),
+        )
+        for name in names
+        if name not in known
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; the exit status."""
+    config = tyro.cli(AlignmentConfig, args=arguments, prog="python -m benchmarks.alignment")
+    if wrong := unknown_names(config):
+        print(*wrong, sep="\n", file=sys.stderr)
+        return 2
+    where = environment()
+    size, frames = (QUICK_SIZE, QUICK_FRAMES) if config.quick else (config.size, config.frames)
+    width, height = map(int, size.split("x"))
+    settings: dict[str, Any] = {"size": size, "frames": frames, "seed": config.seed}
+    cv2.setNumThreads(1)
+    console = Console(width=150)
+    console.print(
+        f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}; "
+        f"{size}, {frames} frames"
+    )
+
+    def save(results: Any) -> None:
+        if config.out:
+            write_json(config.out, "alignment", where, settings, results)
+
+    if not config.long_plate:
+        compare(config, (width, height), frames, console, save)
+        return 0
+    settings["long_plate"] = config.long_plate
+    try:
+        lengths = (frames, config.long_plate)
+        costs = [search_cost(width, height, length, frames) for length in lengths]
+    except WrongResult as error:
+        print(error, file=sys.stderr)
+        return 2
+    console.print(long_table(costs))
+    save(costs)
+    return 0
+
+
+def on_one_thread() -> None:
+    """Start this program anew with the thread counts set, unless they are."""
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.alignment", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    on_one_thread()
+    sys.exit(main(sys.argv[1:]))
