@@ -39,7 +39,6 @@ from torch.utils.data import DataLoader
 
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
 from engine.training.batches import MaterialConfig, Scenes, files_of, load_material, material_of
-from engine.training.context_switching import supervised_loss
 from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictures
 from engine.training.gpu_scenes import gpu_batches
 from engine.training.losses import matting_loss, temporal_loss
@@ -159,6 +158,9 @@ def step_loss(
     """Loss of one batch, on the coarse output or on the full one; and the difference of alpha.
     frames: of the clips in the batch, if it holds clips."""
     if isinstance(network, ContextSwitching):
+        # Here, since it needs ONNX Runtime, which a machine that trains Howard's own need not have.
+        from engine.training.context_switching import supervised_loss
+
         return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
     with torch.autocast(true_alpha.device.type, torch.bfloat16):

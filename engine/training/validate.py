@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.networks import ContextSwitching, HowardNetwork, Network
-from engine.training import context_switching
 from engine.training.batches import stack
 from engine.training.scenes import PLATES, Material, Sample, sample
 
@@ -50,7 +49,7 @@ class Validation:
     def run(self, network: Network, joint: bool) -> dict[str, float]:
         """Alpha MAD x1e3 of each kind, of the full output or of the coarse one."""
         network.eval()
-        errors: dict[str, list[float]] = {kind: [] for kind in PLATES}
+        errors: dict[str, list[float]] = {kind: [] for kind, _ in self.scenes}
         self.rows = []
         for kind, batch in self.scenes:
             shown = estimate(network, batch, joint)
@@ -71,6 +70,8 @@ def estimate(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """frame, plate, alpha and true alpha, of the full output or of the coarse one."""
     if isinstance(network, ContextSwitching):
+        from engine.training import context_switching  # needs ONNX Runtime
+
         return context_switching.estimate(network, batch)
     true_alpha, _, *inputs = batch
     if isinstance(network, HowardNetwork) and not joint:

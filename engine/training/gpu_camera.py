@@ -1,0 +1,129 @@
+"""`camera.py` for batches on a device: light, blur, noise and compression of (N, 3, H, W)."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur, smooth_field
+
+LUMA_QUANTISATION = """
+16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101
+72 92 95 98 112 100 103 99"""
+CHROMA_QUANTISATION = """
+17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
+99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
+"""ITU-T T.81, tables K.1 and K.2."""
+YCC_FROM_RGB = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)
+"""Rec. ITU-T T.871."""
+
+
+class Light:
+    """One exposure for each scene, as `camera.Light`. strength: (N,)."""
+
+    def __init__(self, draw: Draw, height: int, width: int, strength: Values) -> None:
+        self.draw, self.size = draw, (height, width)
+        s = strength[:, None]
+        low, high = 1 - 0.25 * s, 1 + 0.25 * s
+        self.gain = draw.uniform(low, high, 1) * (1 + 0.05 * s * draw.normal(3))
+        self.bias = 0.02 * strength * draw.normal()
+        bent = draw.chance(0.4)
+        self.gamma = np.where(bent, draw.uniform(low, high, 1)[:, 0], 1.0)
+        share = np.where(draw.chance(0.3), 0.08 * strength, 0)
+        field = smooth_field(draw, height, width, 3) * draw.tensor(share)
+        self.field = 1 + field.clamp(-0.3, 0.3)
+
+    def night(self, which: Which) -> None:
+        """Little light."""
+        self.gain *= np.where(which, self.draw.uniform(0.1, 0.45), 1)[:, None]
+
+    def lamps(self, which: Which) -> None:
+        """Lamps that shine otherwise: patches are brighter, darker, of other hue."""
+        draw, (height, width) = self.draw, self.size
+        ys, xs = pixel_grid(height, width, draw.device)
+        count = np.where(which, draw.integers(1, 4), 0)
+        logarithm = torch.zeros_like(self.field)
+        for lamp in range(3):
+            at, reach = draw.uniform(0, 1, 2), draw.uniform(0.08, 0.6, 2) * max(height, width)
+            x, y, rx, ry = (draw.tensor(v) for v in (at[:, 0] * width, at[:, 1] * height, *reach.T))
+            distance = ((xs - x) / rx) ** 2 + ((ys - y) / ry) ** 2
+            patch = torch.exp(-(distance ** draw.tensor(draw.uniform(0.7, 3))))
+            change = draw.uniform(-1, 1, 1) + 0.35 * draw.normal(3)
+            logarithm = logarithm + patch * draw.tensor(0.8 * change * (lamp < count)[:, None])
+        self.field = self.field * torch.exp(logarithm)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        gain, bias, gamma = (self.draw.tensor(v) for v in (self.gain, self.bias, self.gamma))
+        return ((pictures * gain + bias) * self.field).clamp(0, 1) ** gamma
+
+
+def expose(draw: Draw, pictures: Tensor) -> Tensor:
+    """Focus, motion, noise and compression of one take, as `camera.expose`."""
+    pictures = draw.change(pictures, draw.chance(0.3), lambda d, x: blur(d, x, d.uniform(0.3, 1.2)))
+    pictures = draw.change(
+        pictures,
+        draw.chance(0.08),
+        lambda d, x: motion_blur(d, x, d.uniform(2, 9), d.uniform(0, np.pi)),
+    )
+    height, width = pictures.shape[2:]
+    grain = draw.noise(3, height, width)
+    grain = draw.change(grain, draw.chance(0.5), lambda d, x: 1.8 * blur(d, x, d.uniform(0.7, 0.7)))
+    strength = draw.uniform(0.003, 0.03) * draw.chance(0.75)
+    pictures = (pictures + grain * draw.tensor(strength) * (0.5 + pictures)).clamp(0, 1)
+    return draw.change(pictures, draw.chance(0.45), compressed)
+
+
+def compressed(draw: Draw, pictures: Tensor) -> Tensor:
+    """What JPEG with 4:2:0 chroma and a quality of 35 to 94 leaves."""
+    quality = draw.uniform(35, 95)
+    height, width = pictures.shape[2:]
+    padded = F.pad(pictures, (0, -width % 16, 0, -height % 16), mode="replicate")
+    ycc = mixed(draw, torch.round(padded * 255) - 128, YCC_FROM_RGB)
+    luma = quantised(draw, ycc[:, :1], LUMA_QUANTISATION, quality)
+    chroma = quantised(draw, F.avg_pool2d(ycc[:, 1:], 2), CHROMA_QUANTISATION, quality)
+    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+    rgb = mixed(draw, torch.cat([luma, chroma], 1), np.linalg.inv(YCC_FROM_RGB))
+    return torch.round(rgb[:, :, :height, :width] + 128).clamp(0, 255) / 255
+
+
+def mixed(draw: Draw, pictures: Tensor, matrix: NDArray) -> Tensor:
+    """Channels of (N, 3, H, W) mixed by one matrix (3, 3)."""
+    return F.conv2d(pictures, draw.tensor(matrix))
+
+
+def quantised(draw: Draw, planes: Tensor, table: str, quality: Values) -> Tensor:
+    """Planes (N, C, H, W) through an 8 x 8 DCT whose coefficients are rounded to multiples of the
+    table at each quality (N,), as the Independent JPEG Group scales it."""
+    scale = np.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    base = np.array(table.split(), np.float32).reshape(8, 8)
+    steps = draw.tensor(np.clip((base * scale[:, None, None] + 50) // 100, 1, 255))
+    n, c, h, w = planes.shape
+    blocks = planes.reshape(n, c, h // 8, 8, w // 8, 8).transpose(3, 4)
+    transform = draw.tensor(cosines())[..., 0, 0]
+    steps = steps.reshape(n, 1, 1, 1, 8, 8)
+    coefficients = torch.round(transform @ blocks @ transform.T / steps) * steps
+    return (transform.T @ coefficients @ transform).transpose(3, 4).reshape(n, c, h, w)
+
+
+@functools.cache
+def cosines() -> NDArray[np.float32]:
+    """The orthonormal 8-point DCT, (8, 8)."""
+    k, x = np.mgrid[0:8, 0:8]
+    matrix = np.cos((2 * x + 1) * k * np.pi / 16) / 2
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)
+
+
+def pixel_grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows (1, 1, H, 1) and columns (1, 1, 1, W) of a picture."""
+    rows = torch.arange(height, dtype=torch.float32, device=device)
+    columns = torch.arange(width, dtype=torch.float32, device=device)
+    return rows.reshape(1, 1, -1, 1), columns.reshape(1, 1, 1, -1)

@@ -1,0 +1,170 @@
+"""`scenes.make_people` for batches on a device: premultiplied RGBA (N, 4, H, W)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.training.gpu_camera import pixel_grid
+from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
+from engine.training.gpu_material import DeviceMaterial
+from engine.training.gpu_shapes import Drawn
+
+BOX = 128
+"""Pixels of the box in which held things are drawn, before they are scaled."""
+MOVING_SHARE = 0.6
+"""Of the clips, show a motion sequence; the others a still that moves as a whole."""
+
+
+def make_people(
+    draw: Draw,
+    material: DeviceMaterial,
+    live: Tensor,
+    reliable: Which,
+    plausible: Which,
+) -> tuple[Tensor, Tensor]:
+    """None to three foregrounds over one another, and the alpha (N, 1, H, W) of the nearest."""
+    count = draw.choice([0, 1, 2, 3], [0.06, 0.72, 0.17, 0.05])
+    together = torch.zeros_like(live[:, :1]).repeat(1, 4, 1, 1)
+    nearest = together[:, 3:]
+    for k in range(int(count.max())):
+        which = count > k
+        at, part = draw.index(np.flatnonzero(which)), draw.only(which)
+        layer = foreground(part, material, live[at], reliable[which], plausible[which])
+        together = together.index_copy(0, at, over(layer, together[at]))
+        nearest = nearest.index_copy(0, at, layer[:, 3:])
+    return together, nearest
+
+
+def over(front: Tensor, back: Tensor) -> Tensor:
+    """Premultiplied RGBA."""
+    return front + back * (1 - front[:, 3:])
+
+
+def foreground(
+    draw: Draw, material: DeviceMaterial, live: Tensor, reliable: Which, plausible: Which
+) -> Tensor:
+    """One person or, where the plate can be trusted, a drawn object, for each scene."""
+    height, width = live.shape[2:]
+    # Without a plate to trust only people can be told from the place: draw no objects there.
+    objects = reliable & draw.chance(0.35) if material.people else np.ones(len(draw), bool)
+    layer = torch.zeros_like(live[:, :1]).repeat(1, 4, 1, 1)
+    layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
+    holding = draw.chance(np.where(plausible, 0.4, 0.1))[~objects]
+    layer = draw.change(layer, ~objects, lambda d, x: put(d, material, height, width, holding))
+    hidden = draw.chance(0.12)
+    layer = draw.change(
+        layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
+    )
+    moved = draw.chance(0.15)
+    layer = draw.change(
+        layer,
+        moved,
+        lambda d, x: motion_blur(d, x, d.uniform(2, 0.05 * width), d.uniform(0, np.pi)),
+    )
+    soft = ~moved & draw.chance(0.15)
+    return draw.change(layer, soft, lambda d, x: blur(d, x, d.uniform(0.4, 1.5)))
+
+
+def placed(draw: Draw, material: DeviceMaterial, height: int, width: int) -> Tensor:
+    """Drawn objects at the size of the frame, drifting."""
+    ys, xs = pixel_grid(height, width, draw.device)
+    x, y = torch.broadcast_tensors(xs - draw.tensor(0.006 * width * draw.drift()), ys)
+    return Drawn(draw, material, height, width)(x, y)
+
+
+def picked(draw: Draw, material: DeviceMaterial) -> NDArray[np.int64]:
+    """Indices of people: of a sequence its frames in order, there and back; a still else."""
+    run = draw.integers(0, len(material.runs))
+    if draw.frames > 1 and material.moving:
+        run = np.where(draw.chance(MOVING_SHARE), draw.choice(material.moving), run)
+    begin = draw.integers(0, 64)
+    index = np.empty(len(draw), np.int64)
+    for i, (r, first) in enumerate(zip(run, begin, strict=True)):
+        frames = material.runs[r]
+        turn = (first + i % draw.frames) % max(1, 2 * len(frames) - 2)
+        index[i] = frames[min(turn, 2 * len(frames) - 2 - turn)]
+    return index
+
+
+def put(draw: Draw, material: DeviceMaterial, height: int, width: int, holding: Which) -> Tensor:
+    """Recolour, scale, turn and place a person in each frame, as `scenes.put`."""
+    assert material.people is not None
+    index = picked(draw, material)
+    rows, columns = material.people.sizes[index].T
+    size = np.where(draw.chance(0.8), draw.uniform(0.35, 1.15), draw.uniform(0.15, 1.8))
+    scale = np.minimum(
+        size * height / rows, 1.3 * np.maximum(size, 0.5) * width / columns
+    ) * np.exp(0.004 * draw.drift())
+    angle = 0.06 * draw.normal() + 0.006 * draw.drift()
+    cut_below = draw.each(material.cut_below[index[:: draw.frames]])
+    standing = np.maximum(height - rows * scale / 2 + draw.uniform(0, 0.2) * height, 0)
+    centre_x = draw.uniform(0.1, 0.9) * width + 0.006 * width * draw.drift()
+    centre_y = np.where(cut_below, standing, draw.uniform(0.3, 0.75) * height)
+    mirror = np.where(draw.chance(0.5), -1, 1)
+    ys, xs = pixel_grid(height, width, draw.device)
+    x, y, c, s, flip, middle_x, middle_y = (
+        draw.tensor(v)
+        for v in (
+            *(centre_x, centre_y, np.cos(angle) / scale, np.sin(angle) / scale),
+            *(mirror, (columns - 1) / 2, (rows - 1) / 2),
+        )
+    )
+    across, down = xs - x, ys - y
+    u, v = flip * (c * across + s * down) + middle_x, c * down - s * across + middle_y
+    step = draw.tensor(1 / scale).flatten()
+    person = material.people(draw.index(index), u, v, step, outside=True)
+    layer = recoloured(draw, person)
+    return draw.change(
+        layer, holding, lambda d, p: hold(d, material, p, centre_x[holding], centre_y[holding])
+    )
+
+
+def recoloured(draw: Draw, person: Tensor) -> Tensor:
+    """Other light, clothes and contrast, as `people.recoloured`."""
+    colour, alpha = person[:, :3], person[:, 3:]
+    colour = colour * draw.tensor(draw.uniform(0.5, 1.3, 1) * (1 + 0.06 * draw.normal(3)))
+    mix = draw.tensor(draw.uniform(0, 0.8) * draw.chance(0.25))
+    tint = draw.tensor(draw.uniform(0.3, 1.7, 3))
+    colour = colour * (1 - mix) + colour.mean(1, keepdim=True) * tint * mix
+    power = draw.tensor(np.where(draw.chance(0.25), draw.uniform(0.6, 1.7), 1))
+    straight = (colour / alpha.clamp(min=1e-4)).clamp(0, 1)
+    return torch.cat([alpha * straight**power, alpha], 1)
+
+
+def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Values) -> Tensor:
+    """Give each person something to hold or wear, as `scenes.hold`. x, y: (N,) where the person
+    is, which the thing follows through a clip."""
+    height, width = layer.shape[2:]
+    first = layer[:: draw.frames, 3] > 0.5
+    scores = torch.rand(first.shape, generator=draw.generator, device=draw.device) * first
+    at = scores.flatten(1).argmax(1)
+    somebody = first.flatten(1).any(1)
+    rows = torch.arange(height, device=draw.device) * first.any(2)
+    top = torch.where(first.any(2), rows, height).amin(1)
+    tall = (rows.amax(1) - top).clamp(min=0)
+    repeat = lambda v: v.repeat_interleave(draw.frames, 0).reshape(-1, 1, 1, 1)  # noqa: E731
+    size = draw.tensor(draw.uniform(0.15, 0.6)) * repeat(tall) + 8
+    size = size.clamp(8, min(height, width))
+    moved = [v - draw.each(v[:: draw.frames]) for v in (x, y)]
+    left = repeat(at % width) + draw.tensor(moved[0]) - size / 2
+    upper = repeat(at // width) + draw.tensor(moved[1]) - size / 2
+    ys, xs = pixel_grid(height, width, draw.device)
+    u, v = (xs - left) / size, (ys - upper) / size
+    inside = (u >= 0) & (u < 1) & (v >= 0) & (v < 1) & repeat(somebody)
+    u, v = torch.broadcast_tensors(u * BOX, v * BOX)
+    thing = Drawn(draw, material, BOX, BOX)(u, v, BOX / size.flatten()) * inside
+    in_front = draw.tensor(draw.chance(0.7))
+    return torch.where(in_front, over(thing, layer), over(layer, thing))
+
+
+def camouflage(draw: Draw, layer: Tensor, live: Tensor) -> Tensor:
+    """Give the foreground the mean colour of the place behind it, in part."""
+    colour, alpha = layer[:, :3], layer[:, 3:]
+    weight = alpha.sum((2, 3), keepdim=True).clamp(min=1)
+    mean, behind = ((x.sum((2, 3), keepdim=True) / weight) for x in (colour, live * alpha))
+    share = draw.tensor(draw.uniform(0.4, 1.0))
+    colour = (colour + alpha * (behind - mean) * share).clamp(min=0).minimum(alpha)
+    return torch.cat([colour, alpha], 1)

@@ -1,0 +1,306 @@
+"""`scenes.py` for batches on a device: the same scenes, N at a time, in torch alone.
+
+Thousands of scenes a second on a large GPU, so that training never waits. The kinds of plate and
+their shares are those of `scenes.PLATES`. With `frames` above 1 a batch holds short clips: the
+camera and the people move on smoothly, the alignment trembles, the noise is new in each frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.training.batches import RATIOS, SHAPES, network_inputs
+from engine.training.gpu_align import aligned, warped
+from engine.training.gpu_camera import Light, expose, pixel_grid
+from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
+from engine.training.gpu_material import DeviceMaterial
+from engine.training.gpu_people import make_people
+from engine.training.gpu_shapes import Bar, Outline, Texture
+from engine.training.scenes import ALIGNED_SHARE, MARGIN, PLATES
+
+
+class Batch(NamedTuple):
+    """As `scenes.Sample`, but tensors (N, C, H, W); the frames of a clip in a row."""
+
+    frame: Tensor
+    plate: Tensor
+    coverage: Tensor
+    alpha: Tensor
+    foreground: Tensor
+
+
+class Places(NamedTuple):
+    """The backgrounds of the frames (`live`), their plates and coverage, and where in the plate is
+    what the frame shows: at x + displacement (N, 2, H, W), in pixels."""
+
+    live: Tensor
+    plate: Tensor
+    coverage: Tensor
+    displacement: Tensor
+    reliable: Which
+    plausible: Which
+
+
+class Composites(NamedTuple):
+    """Before a camera saw them: frame = alpha foreground + (1 - alpha) live."""
+
+    places: Places
+    live: Tensor
+    frame: Tensor
+    foreground: Tensor
+    alpha: Tensor
+
+
+def batch(
+    seed: int,
+    count: int,
+    height: int,
+    width: int,
+    material: DeviceMaterial,
+    device: torch.device | str,
+    plates: dict[str, float] = PLATES,
+    frames: int = 1,
+) -> Batch:
+    """The scenes of this seed, `count` clips of `frames`."""
+    draw = Draw(seed, count, frames, device)
+    kind = draw.choice(list(plates), list(plates.values()))
+    scene = composites(draw, material, height, width, kind)
+    return photographed(draw, scene, kind)
+
+
+def photographed(draw: Draw, scene: Composites, kind: np.ndarray) -> Batch:
+    """What the cameras of both takes, and then the aligner, make of it."""
+    height, width = scene.alpha.shape[2:]
+    shot_light = Light(draw, height, width, draw.chance(0.5).astype(np.float32))
+    shot_light.night(draw.chance(0.1))
+    strength = draw.choice([0.0, 0.3, 1.0], [0.3, 0.4, 0.3])
+    plate_light = Light(draw, height, width, strength)
+    plate_light.lamps(draw.chance(0.25))
+    frame = expose(draw, shot_light(scene.frame))
+    plate = expose(draw, plate_light(shot_light(scene.places.plate)))
+    covered = (scene.places.coverage > 0.99).float()
+    refined = draw.chance(ALIGNED_SHARE) & (kind != "missing")
+    if refined.any():
+        at, part = draw.index(np.flatnonzero(refined)), draw.only(refined)
+        seen = (frame, plate, covered, scene.alpha, scene.places.displacement)
+        plausible = scene.places.plausible[refined]
+        moved, here = aligned(part, plausible, *(x[at] for x in seen))
+        plate, covered = plate.index_copy(0, at, moved), covered.index_copy(0, at, here)
+    foreground = shot_light(scene.foreground)
+    return Batch(frame, plate * covered, covered, scene.alpha, foreground)
+
+
+def composites(
+    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray
+) -> Composites:
+    """People in places. kind: (N,) of the plates."""
+    places = make_places(draw, material, height, width, kind)
+    people, nearest = make_people(draw, material, places.live, places.reliable, places.plausible)
+    live = cast_shadow(draw, places.live, nearest)
+    colour, alpha = people[:, :3], people[:, 3:].clamp(0, 1)
+    straight = torch.where(alpha > 0.01, colour / alpha.clamp(min=0.01), live).clamp(0, 1)
+    return Composites(places, live, live * (1 - alpha) + colour, straight, alpha)
+
+
+def make_places(
+    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray
+) -> Places:
+    """Both takes of the backgrounds."""
+    my, mx = int(height * MARGIN), int(width * MARGIN)
+    inside = np.s_[:, :, my : my + height, mx : mx + width]
+    mild = (kind == "aligned") | draw.chance(0.35)
+    pan = 0.004 * width * draw.drift(2)
+    live, plate, shift = two_takes(draw, material, height + 2 * my, width + 2 * mx, mild, pan)
+    plate, coverage, flow = misalign(draw, plate, np.where(mild, 0.6, 1.0))
+    # Where y of the plate went, to first order: the flow is smooth.
+    displacement = (shift - flow)[inside]
+    live, plate, coverage = live[inside], plate[inside], coverage[inside]
+    if material.views and (kind == "pair").any():
+        which = kind == "pair"
+        at = draw.index(np.flatnonzero(which))
+        pair = real_pairs(draw.only(which), material, height, width)
+        live, plate, coverage, displacement = (
+            old.index_copy(0, at, new)
+            for old, new in zip((live, plate, coverage, displacement), pair, strict=True)
+        )
+        mild = mild & ~which
+    wrong = kind == "wrong"
+    plate = draw.change(plate, wrong, lambda d, x: whole(d, material, height, width))
+    holes = (kind == "near") & draw.chance(0.3)
+    coverage = draw.change(coverage, holes, uncovered)
+    there = draw.tensor((kind != "missing").astype(np.float32))
+    plausible = (kind != "missing") & ~wrong
+    return Places(live, plate * there, coverage * there, displacement, mild & plausible, plausible)
+
+
+def whole(draw: Draw, material: DeviceMaterial, height: int, width: int) -> Tensor:
+    """Photographs or textures."""
+    ys, xs = pixel_grid(height, width, draw.device)
+    x, y = torch.broadcast_tensors(xs + torch.zeros(len(draw), 1, 1, 1, device=draw.device), ys)
+    return Texture(draw, material, height, width, real=True)(x, y)
+
+
+def two_takes(
+    draw: Draw, material: DeviceMaterial, height: int, width: int, mild: Which, pan: Values
+) -> tuple[Tensor, Tensor, Tensor]:
+    """live, plate (N, 3, H, W), and by how much what is seen in live is moved in plate (N, 2, H,
+    W): near objects stand in other places in the two takes, unless `mild`. pan: (N, 2), how far
+    the camera has turned since the clip began."""
+    ys, xs = pixel_grid(height, width, draw.device)
+    turn = draw.tensor(pan)
+    x, y = xs + turn[:, :1] + 0 * ys, ys + turn[:, 1:] + 0 * xs
+    live = Texture(draw, material, height, width, real=True)(x, y)
+    plate, shift = live, torch.zeros_like(live[:, :2])
+    reach = draw.choice([0.01, 0.025, 0.05, 0.09], [0.3, 0.3, 0.25, 0.15]) * width
+    baseline = reach[:, None] * draw.normal(2) * (1, 0.4)
+    travel = 0.004 * width * draw.drift(2)
+    count = np.where(mild, 0, draw.integers(1, 6))
+    depths = np.where(np.arange(5) < count[:, None], draw.uniform(0.2, 1.3, 5), np.inf)
+    depths.sort(1)
+    for k in range(int(count.max(initial=0))):
+        which = count > k
+        at, part = draw.index(np.flatnonzero(which)), draw.only(which)
+        depth = depths[which, k, None]
+        own, offset = (part.tensor(v[which] * depth) for v in (travel, baseline))
+        new = layer(part, material, height, width, x[at] + own[:, :1], y[at] + own[:, 1:], offset)
+        cover, colour, cover_moved, colour_moved = new
+        shifted = offset.expand(-1, -1, height, width)
+        live = live.index_copy(0, at, torch.lerp(live[at], colour, cover))
+        plate = plate.index_copy(0, at, torch.lerp(plate[at], colour_moved, cover_moved))
+        shift = shift.index_copy(0, at, torch.where(cover > 0.5, shifted, shift[at]))
+    return live, plate, shift
+
+
+def layer(
+    draw: Draw, material: DeviceMaterial, height: int, width: int, x: Tensor, y: Tensor, by: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One near object for each scene at x, y: cover and colour, and both moved by (N, 2, 1, 1)."""
+    outline, bar = Outline(draw, height, width), Bar(draw, height, width)
+    round_ = draw.tensor(draw.chance(0.6))
+    colour = Texture(draw, material, height, width, real=True)
+    flat = draw.chance(0.3)
+    contrast = draw.tensor(np.where(flat, 0.5, 1))
+    offset = draw.tensor(draw.uniform(0, 0.5, 3) * flat[:, None])
+    sigma = torch.full_like(by[:, :1], 0.6)
+    out = []
+    for u, v in ((x, y), (x - by[:, :1], y - by[:, 1:])):
+        cover = torch.where(round_, outline(u, v, sigma), bar(u, v, sigma))
+        out += [cover, colour(u, v) * contrast + offset]
+    return out[0], out[1], out[2], out[3]
+
+
+def misalign(draw: Draw, plate: Tensor, strength: Values) -> tuple[Tensor, Tensor, Tensor]:
+    """The residual of the alignment, as `scenes.misalign`: the plate warped, its coverage, and the
+    flow (N, 2, H, W): what is now at x was at x + flow."""
+    height, width = plate.shape[2:]
+    ys, xs = pixel_grid(height, width, draw.device)
+    bent = draw.chance(0.5 * strength)
+    amplitude = draw.tensor(draw.uniform(0.002, 0.015) * width * strength * bent)
+    cells = int(draw.rng.integers(3, 7))  # one for the batch
+    wave = smooth_field(draw, height, width, cells, channels=2) * amplitude
+    x, y = xs + wave[:, :1], ys + wave[:, 1:]
+    reach = draw.choice([0, 0.0015, 0.004, 0.012, 0.025], [0.15, 0.35, 0.32, 0.13, 0.05]) * width
+    reach = (reach * strength)[:, None, None]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    moved = corners + reach * (draw.normal(4, 2) + 0.15 * draw.jitter(4, 2))
+    h = draw.tensor(homographies(corners, moved)).reshape(-1, 9, 1, 1).split(1, 1)
+    scale = h[6] * x + h[7] * y + h[8]
+    x, y = (h[0] * x + h[1] * y + h[2]) / scale, (h[3] * x + h[4] * y + h[5]) / scale
+    coverage = ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).float()
+    flow = torch.cat([x - xs, y - ys], 1)
+    return warped(plate, x, y, "reflection"), coverage, flow
+
+
+def homographies(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(N, 9) from four points (4, 2) to N times four points (N, 4, 2)."""
+    n = len(target)
+    points = np.broadcast_to(source, target.shape)
+    ones, zeros = np.ones((n, 4, 1)), np.zeros((n, 4, 3))
+    known = np.concatenate([points, ones], 2)
+    across = np.concatenate([known, zeros, -target[..., :1] * points], 2)
+    down = np.concatenate([zeros, known, -target[..., 1:] * points], 2)
+    right = np.concatenate([target[..., 0], target[..., 1]], 1)
+    solved = np.linalg.solve(np.concatenate([across, down], 1), right[..., None])
+    return np.concatenate([solved[..., 0], np.ones((n, 1))], 1)
+
+
+def real_pairs(
+    draw: Draw, material: DeviceMaterial, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same random windows of both pictures of real pairs; how far they are off is not known:
+    the displacement is 0, so that the aligner's field changes little."""
+    views = material.views
+    assert views is not None
+    pair = draw.integers(0, len(views) // 2)
+    rows, columns = views.sizes[2 * pair].T
+    scale = np.minimum(rows / height, columns / width) * draw.uniform(0.45, 1.0)
+    left = draw.uniform(0, 1) * (columns - width * scale) + 0.004 * columns * draw.drift()
+    top = draw.uniform(0, 1) * (rows - height * scale)
+    mirror = draw.chance(0.5)
+    ys, xs = pixel_grid(height, width, draw.device)
+    xs = torch.where(draw.tensor(mirror), width - 1 - xs, xs)
+    step = draw.tensor(scale)
+    x, y = draw.tensor(left) + (xs + 0.5) * step - 0.5, draw.tensor(top) + (ys + 0.5) * step - 0.5
+    x, y = torch.broadcast_tensors(x, y)
+    live, plate = (views(draw.index(2 * pair + k), x, y, step.flatten()) for k in (0, 1))
+    return live[:, :3], plate[:, :3], plate[:, 3:], torch.zeros_like(live[:, :2])
+
+
+def uncovered(draw: Draw, coverage: Tensor) -> Tensor:
+    """One or two half-planes miss."""
+    height, width = coverage.shape[2:]
+    ys, xs = pixel_grid(height, width, draw.device)
+    for k in range(2):
+        angle = draw.choice([0, 0.5, 1, 1.5]) * np.pi + 0.1 * draw.normal()
+        edge = np.where((k == 0) | draw.chance(0.5), draw.uniform(0.1, 0.48), 9)
+        c, s, far = (draw.tensor(v) for v in (np.cos(angle), np.sin(angle), edge))
+        along = (xs / width - 0.5) * c + (ys / height - 0.5) * s
+        coverage = coverage * (along <= far)
+    return coverage
+
+
+def cast_shadow(draw: Draw, live: Tensor, nearest: Tensor) -> Tensor:
+    """The nearest person's shadow darkens the place, in the shot alone; it is background."""
+    which = draw.chance(0.35)
+    if not which.any():
+        return live
+    shadows = nearest[draw.index(np.flatnonzero(which))]
+    return draw.change(live, which, lambda d, x: shadowed(d, x, shadows))
+
+
+def shadowed(draw: Draw, live: Tensor, shadow: Tensor) -> Tensor:
+    """live (N, 3, H, W) under the sheared and squashed shadow (N, 1, H, W)."""
+    height, width = live.shape[2:]
+    shear, squash = 0.6 * draw.normal(), draw.uniform(0.3, 1.1)
+    across = 0.15 * draw.normal() * width - shear * height * 0.7
+    ys, xs = pixel_grid(height, width, draw.device)
+    slope, tall, left = (draw.tensor(v) for v in (shear, squash, across))
+    y = (ys - height * (1 - tall)) / tall
+    x, y = torch.broadcast_tensors(xs - slope * y - left, y)
+    soft = blur(draw, warped(shadow, x, y, "zeros"), draw.uniform(0.004, 0.06) * width)
+    return live * (1 - draw.tensor(draw.uniform(0.1, 0.6)) * soft)
+
+
+def gpu_batches(
+    material: DeviceMaterial,
+    device: str,
+    size: int,
+    joint: bool,
+    first_seed: int,
+    frames: int = 1,
+) -> Iterator[tuple[Tensor, ...]]:
+    """As `batches.Scenes`: endless batches as the training takes them, each of one shape and one
+    ratio, as many scenes as make `size` of 224 x 224; with `frames`, that many in clips."""
+    pixels = size * SHAPES[0][0] * SHAPES[0][1]
+    rng = np.random.default_rng(first_seed)
+    for seed in iter(lambda: int(rng.integers(2**62)), None):
+        height, width = SHAPES[rng.integers(len(SHAPES))]
+        ratio = RATIOS[rng.integers(len(RATIOS))] if joint else 1
+        count = max(2, round(pixels / (height * width * ratio * frames)))
+        scene = batch(seed, count, height * ratio, width * ratio, material, device, frames=frames)
+        yield network_inputs(*scene, ratio)

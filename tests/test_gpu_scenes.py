@@ -1,0 +1,295 @@
+"""Scenes composed in batches with torch: the same kinds as `engine.training.scenes` makes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine.training import pack as packing  # noqa: E402
+from engine.training.batches import MaterialConfig, pictures  # noqa: E402
+from engine.training.gpu_align import aligned, warped  # noqa: E402
+from engine.training.gpu_camera import compressed  # noqa: E402
+from engine.training.gpu_draw import Draw, blur  # noqa: E402
+from engine.training.gpu_material import (  # noqa: E402
+    Atlas,
+    DeviceMaterial,
+    read_pictures,
+    runs_of,
+)
+from engine.training.gpu_scenes import batch, composites, gpu_batches  # noqa: E402
+from engine.training.losses import temporal_loss  # noqa: E402
+from engine.training.people import People  # noqa: E402
+from engine.training.scenes import PLATES, Material, sample  # noqa: E402
+from engine.training.train import TrainConfig, train  # noqa: E402
+
+HEIGHT, WIDTH = 48, 80
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Batches this small only wait for one another in several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    """Two stills and a motion sequence of four frames, in which the person moves to the right."""
+    folder = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(0)
+    for name, step in [("still0", 0), ("still1", 0), *((f"seq_f{k}", k) for k in range(4))]:
+        rgba = np.zeros((120, 100, 4), np.uint8)
+        rgba[..., :3] = cv2.resize(rng.integers(0, 255, (6, 6, 3)).astype(np.uint8), (100, 120))
+        alpha = np.zeros((120, 100), np.uint8)
+        cv2.ellipse(alpha, (40 + 8 * step, 70), (25, 60), 0, 0, 360, 255, -1, cv2.LINE_AA)
+        rgba[..., 3] = alpha
+        cv2.imwrite(str(folder / f"{name}.webp"), rgba, [cv2.IMWRITE_WEBP_QUALITY, 100])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("places")
+    rng = np.random.default_rng(1)
+    for k in range(4):
+        coarse = rng.integers(0, 255, (12, 16, 3)).astype(np.uint8)
+        picture = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f"place{k}.jpg"), picture)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def material(people, places) -> DeviceMaterial:
+    found = read_pictures(pictures(people), pictures(places), [], 96)
+    return DeviceMaterial(found, "cpu", procedural=16, side=64)
+
+
+def scenes(material, seed=0, count=8, plates=PLATES, frames=1):
+    return batch(seed, count, HEIGHT, WIDTH, material, "cpu", plates, frames)
+
+
+def test_a_batch_depends_on_its_seed_alone(material):
+    first, again, other = (scenes(material, seed) for seed in (3, 3, 4))
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first.frame, other.frame)
+
+
+@pytest.mark.parametrize("kind", PLATES)
+def test_batches_are_what_they_say(material, kind):
+    made = scenes(material, 1, 12, {kind: 1.0})
+    shapes = {"coverage": 1, "alpha": 1}
+    for name, tensor in made._asdict().items():
+        assert tensor.shape == (12, shapes.get(name, 3), HEIGHT, WIDTH)
+        assert tensor.dtype == torch.float32
+        assert tensor.min() >= 0
+        assert tensor.max() <= 1
+    assert set(made.coverage.unique().tolist()) <= {0.0, 1.0}
+    assert (made.plate * (1 - made.coverage) == 0).all()
+    assert (made.coverage.max() == 0) == (kind == "missing")
+
+
+def test_frames_are_composed_of_foreground_and_background(material):
+    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, np.array(["near"] * 8))
+    recomposed = scene.alpha * scene.foreground + (1 - scene.alpha) * scene.live
+    # Below an alpha of 0.01 the foreground is the place's own colour.
+    assert (recomposed - scene.frame).abs().max() < 0.011
+    assert (recomposed - scene.frame).abs().mean() < 1e-4
+
+
+def test_where_nobody_stands_frame_and_aligned_plate_agree(material):
+    made = scenes(material, 2, 32, {"aligned": 1.0})
+    empty = (made.alpha == 0) & (made.coverage == 1)
+    assert empty.float().mean() > 0.3
+    error = ((made.frame - made.plate).abs() * empty).sum((1, 2, 3)) / (
+        3 * empty.sum((1, 2, 3)) + 1
+    )
+    assert error.median() < 0.06
+
+
+def test_the_distribution_is_that_of_the_scenes_made_one_by_one(material, people, places, tmp_path):
+    one_by_one = Material(People(pictures(people), tmp_path, 96), pictures(places))
+    for kind, count in (("near", 60), ("aligned", 40), ("wrong", 40)):
+        singles = [sample(s, HEIGHT, WIDTH, one_by_one, {kind: 1.0}) for s in range(count)]
+        many = scenes(material, 6, 4 * count, {kind: 1.0})
+        theirs = np.array([statistics(*(np.atleast_3d(x) for x in s)) for s in singles])
+        arrays = [x.permute(0, 2, 3, 1).numpy() for x in many]
+        ours = np.array([statistics(*s) for s in zip(*arrays, strict=True)])
+        alpha, nobody, difference = np.nanmean(ours, 0) - np.nanmean(theirs, 0)
+        # Three standard deviations of the means of so few scenes, about.
+        assert abs(alpha) < 0.12
+        assert abs(nobody) < 0.12
+        assert abs(difference) < (0.035 if kind != "wrong" else 0.08)
+
+
+def statistics(frame, plate, coverage, alpha, _) -> tuple[float, float, float]:
+    """Mean alpha, whether nobody is there, and how far frame and plate differ outside people."""
+    seen = (alpha < 0.01) & (coverage > 0)
+    apart = np.abs(frame - plate)[seen[..., 0]]
+    return alpha.mean(), float(alpha.max() < 0.5), apart.mean() if len(apart) > 50 else np.nan
+
+
+def test_the_aligner_is_modelled_as_taking_most_of_a_displacement_back():
+    rng = np.random.default_rng(0)
+    coarse = rng.random((16, 24, 3), dtype=np.float32)
+    place = (
+        torch.from_numpy(cv2.resize(coarse, (120, 80))).permute(2, 0, 1)[None].repeat(4, 1, 1, 1)
+    )
+    ys, xs = torch.meshgrid(torch.arange(80.0), torch.arange(120.0), indexing="ij")
+    plate = warped(
+        place, xs[None, None].repeat(4, 1, 1, 1) - 3, ys[None, None].repeat(4, 1, 1, 1), "border"
+    )
+    ones, nobody = torch.ones(4, 1, 80, 120), torch.zeros(4, 1, 80, 120)
+    displacement = torch.cat([3 * ones, nobody], 1)
+    dimmed, sure = 0.7 * plate + 0.05, np.ones(4, bool)
+    better, covered = aligned(Draw(0, 4, 1, "cpu"), sure, place, dimmed, ones, nobody, displacement)
+    inside = np.s_[:, :, 10:-10, 10:-10]
+    assert covered[inside].mean() > 0.99
+    before, after = ((place - p)[inside].abs().mean() for p in (plate, better))
+    assert after < 0.7 * before
+
+
+def test_an_atlas_samples_like_a_picture():
+    rng = np.random.default_rng(0)
+    sizes = [(31, 40), (24, 18)]
+    found = [rng.integers(0, 255, (*s, 3)).astype(np.uint8) for s in sizes]
+    atlas = Atlas(found, "cpu")
+    ys, xs = torch.meshgrid(torch.arange(18.0), torch.arange(14.0), indexing="ij")
+    x, y = (v[None, None].repeat(2, 1, 1, 1) + 2.25 for v in (xs, ys))
+    out = atlas(torch.tensor([0, 1]), x, y, torch.ones(2))
+    for k in range(2):
+        expected = cv2.remap(found[k].astype(np.float32), x[k, 0].numpy(), y[k, 0].numpy(), 1)
+        assert 255 * out[k].permute(1, 2, 0).numpy() == pytest.approx(expected, abs=0.01)
+    beyond = atlas(torch.tensor([0]), x[:1] + 100, y[:1], torch.ones(1), outside=True)
+    assert (beyond == 0).all()
+    half = atlas(torch.tensor([0]), 2 * x[:1] + 0.5, 2 * y[:1] + 0.5, torch.full((1,), 2.0))
+    assert abs(float(half.mean()) - float(out[0].mean())) < 0.1
+
+
+def test_blur_and_compression_are_those_of_opencv():
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.random((9, 13, 3), dtype=np.float32), (96, 64))
+    picture = np.clip(picture + 0.05 * rng.standard_normal(picture.shape), 0, 1).astype(np.float32)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    draw = Draw(0, 1, 1, "cpu")
+    soft = blur(draw, tensor, np.array([1.5], np.float32))[0].permute(1, 2, 0).numpy()
+    expected = cv2.GaussianBlur(picture, (0, 0), 1.5, borderType=cv2.BORDER_REFLECT_101)
+    assert soft == pytest.approx(expected, abs=2e-3)  # OpenCV's kernel is cut off earlier
+    coded = compressed(draw, tensor)[0].permute(1, 2, 0).numpy()
+    quality = int(Draw(0, 1, 1, "cpu").uniform(35, 95)[0])
+    levels = (picture[..., ::-1] * 255 + 0.5).astype(np.uint8)
+    data = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    jpeg = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255)
+    assert np.abs(coded - jpeg).mean() < 0.25 * np.abs(picture - jpeg).mean()
+
+
+def test_clips_move_smoothly_and_only_the_noise_is_new(material):
+    clips = scenes(material, 8, 6, {"near": 1.0}, frames=4)
+    assert len(clips.frame) == 24
+    alpha = clips.alpha.reshape(6, 4, HEIGHT, WIDTH)
+    within, across = alpha.diff(dim=1).abs().mean(), (alpha[1:] - alpha[:-1]).abs().mean()
+    assert 0 < within < 0.3 * across
+    frames = clips.frame.reshape(6, 4, 3, HEIGHT, WIDTH)
+    assert (frames.diff(dim=1).abs().mean((1, 2, 3, 4)) > 0).all()
+
+
+def test_the_frames_of_a_sequence_are_cropped_alike_and_shown_in_order(people):
+    files = pictures(people)
+    runs = runs_of(files)
+    assert sorted(len(run) for run in runs) == [1, 1, 4]
+    found = read_pictures(files, [], [], 96)
+    moving = next(run for run in runs if len(run) == 4)
+    frames = [found.people[i] for i in moving]
+    assert len({frame.shape for frame in frames}) == 1
+    columns = [np.nonzero(frame[..., 3])[1].mean() for frame in frames]
+    assert columns == sorted(columns)
+
+
+def test_flicker_costs_and_motion_does_not():
+    moving = torch.rand(6, 1, 8, 8)
+    assert temporal_loss(moving, moving, 3) == 0
+    assert temporal_loss(moving + 0.2, moving, 3) < 1e-6
+    flicker = torch.tensor([0.0, 0.1, 0.0] * 2).reshape(6, 1, 1, 1)
+    assert float(temporal_loss(moving + flicker, moving, 3)) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_batches_have_the_shapes_that_the_network_takes(material):
+    source = gpu_batches(material, "cpu", 2, joint=True, first_seed=1, frames=2)
+    alpha, foreground, frame, plate, small, _, covered = next(source)
+    assert len(alpha) % 2 == 0
+    assert frame.shape == plate.shape == foreground.shape
+    assert frame.shape[2] % small.shape[2] == 0
+    assert covered.shape[2:] == small.shape[2:]
+
+
+@pytest.fixture(scope="module")
+def packed(people, places, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pack")
+    patched = pytest.MonkeyPatch()
+    patched.setattr(packing, "held_out_scenes", lambda material: few_scenes(material))
+    out = folder / "training.bin"
+    config = MaterialConfig(people, places, cache=folder / "cache")
+    packing.pack(packing.PackConfig(out, config, max_mb=4.0))
+    patched.undo()
+    return out
+
+
+def few_scenes(material):
+    return [(kind, sample(1, 64, 96, material, {kind: 1.0})) for kind in ("near", "missing")]
+
+
+def test_a_pack_brings_back_what_went_in(packed, people, places):
+    before = read_pictures(pictures(people), pictures(places), [])
+    found, held_out = packing.unpack(packed)
+    assert [p.shape for p in found.people] == [p.shape for p in before.people]
+    assert found.runs == before.runs
+    for a, b in zip(found.people, before.people, strict=True):
+        assert np.array_equal(a[..., 3], b[..., 3])
+        assert np.abs(a.astype(float) - b).mean() < 6
+    for a, b in zip(found.places, before.places, strict=True):
+        assert np.abs(a.astype(float) - b).mean() < 6
+    assert [kind for kind, _ in held_out] == ["near", "missing"]
+    scene = held_out[0][1]
+    assert scene.frame.shape == (64, 96, 3)
+    assert scene.alpha.shape == (64, 96)
+    assert (scene.plate[scene.coverage == 0] == 0).all()
+    assert held_out[1][1].coverage.max() == 0
+
+
+def test_a_pack_that_cannot_fit_is_refused(people, places, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "held_out_scenes", lambda material: [])
+    config = packing.PackConfig(
+        tmp_path / "x", MaterialConfig(people, places, cache=tmp_path), 1e-3
+    )
+    with pytest.raises(ValueError, match="--max-mb"):
+        packing.pack(config)
+
+
+@pytest.mark.parametrize("sequence", [0, 2])
+def test_training_from_a_pack_alone(packed, tmp_path, sequence):
+    config = TrainConfig(
+        tmp_path / "run",
+        networks=("howard-fast",),
+        pack=packed,
+        sequence=sequence,
+        steps=3,
+        base_share=0.7,
+        batch=1,
+        validate_every=3,
+        drawn=4,
+        threads=1,
+    )
+    train(config)
+    stored = torch.load(config.out / "howard-fast.pt", weights_only=True)
+    assert stored["steps"] == 3
+    assert all(v.isfinite().all() for v in stored["latest"].values())
+
+
+def test_clips_need_the_generator_that_makes_them(tmp_path):
+    with pytest.raises(ValueError, match="--sequence needs"):
+        train(TrainConfig(tmp_path / "run", sequence=2, generator="cpu"))
