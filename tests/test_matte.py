@@ -9,7 +9,15 @@ import pytest
 from howard.errors import WeightsError
 from howard.frames import IDENTITY, Alignment, Frame, Plate
 from howard.matte import default_weights
-from howard.matte.cpu import OnnxMattingNetwork, base_size, open_session, planes, shrink_coverage
+from howard.matte.cpu import (
+    DOUBTFUL,
+    OnnxMattingNetwork,
+    base_size,
+    confidence,
+    open_session,
+    planes,
+    shrink_coverage,
+)
 
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
 
@@ -149,3 +157,9 @@ def test_an_unknown_network_has_no_default_weights():
 def test_the_default_weights_are_small_enough_to_ship():
     assert isinstance(default_weights(), Path)
     assert default_weights().stat().st_size < 10 * 2**20
+
+
+def test_confidence_falls_with_the_expected_error_whoever_is_in_the_picture():
+    assert confidence(np.zeros((1, 8, 8), np.float32)) == 1
+    assert confidence(np.full((1, 8, 8), DOUBTFUL, np.float32)) == pytest.approx(0.5)
+    assert confidence(np.full((1, 8, 8), 0.2, np.float32)) < 0.1

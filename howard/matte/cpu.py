@@ -19,6 +19,8 @@ SMALL = {"small_frame", "small_plate", "small_coverage"}
 OFFERED = REQUIRED | {"coverage"} | SMALL
 """A network takes the required inputs and any of the others."""
 OUTPUTS = ["alpha", "foreground"]
+DOUBTFUL = 0.02
+"""Mean error of alpha that is visibly bad: a tenth of a person who fills a fifth of the picture."""
 DOUBT = "doubt"
 """Optional output: the error that the network expects of its alpha."""
 
@@ -57,7 +59,7 @@ class OnnxMattingNetwork:
             feeds |= self.small_feeds(pictures, backgrounds, coverages)
         feeds = {name: feeds[name] for name in self.inputs}
         alpha, foreground, *doubt = self.session.run(self.outputs, feeds)
-        sure = [confidence(a, d) for d in doubt for a, d in zip(alpha, d, strict=True)]
+        sure = [confidence(one) for batch in doubt for one in batch]
         return [
             Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0), c)
             for a, f, c in zip(alpha, foreground, sure or [1.0] * len(frames), strict=True)
@@ -80,11 +82,10 @@ class OnnxMattingNetwork:
         }
 
 
-def confidence(alpha: Planes, doubt: Planes) -> float:
-    """From alpha and the error that the network expects of it, at any sizes: 1 where it expects
-    none, 0.5 where it expects as much error as there is person."""
-    error, person = float(doubt.mean()), float(alpha.mean())
-    return 1 - error / (error + person) if error > 0 else 1.0
+def confidence(doubt: Planes) -> float:
+    """From the error that the network expects of its alpha, at any size: 1 where it expects none,
+    0.5 at DOUBTFUL on average. Of the whole picture, so that an empty one can be sure too."""
+    return 1 / (1 + float(doubt.mean()) / DOUBTFUL)
 
 
 def open_session(
