@@ -104,8 +104,8 @@ class Matte(Noun):
     foreground: NDArray[np.float32]
     """(H, W, 3) straight RGB in [0, 1]; may be a view of planar memory."""
     confidence: float = 1.0
-    """How sure the network is of this matte, in [0, 1]; 0.5 where it expects alpha to be off by 0.02
-    on average."""
+    """How sure the network is of this matte, in [0, 1]; 0.5 where it expects alpha to be off by
+    0.02 on average."""
 
 
 class PendingRgba(Protocol):
