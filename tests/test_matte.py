@@ -14,9 +14,11 @@ from howard.matte.cpu import (
     OnnxMattingNetwork,
     base_size,
     confidence,
+    filled,
     open_session,
     planes,
     shrink_coverage,
+    within,
 )
 
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
@@ -101,7 +103,7 @@ def test_what_lies_under_a_hole_of_the_plate_does_not_matter(network):
     plate[coverage == 0] = 0
     alpha = run(network, frame, plate, coverage).alpha
     # A black hole that is taken for a plate would make the whole strip foreground.
-    assert alpha[:, 272:].mean() < 0.5
+    assert alpha[:, 288:].mean() < 0.5
 
 
 @pytest.mark.parametrize(
@@ -163,3 +165,19 @@ def test_confidence_falls_with_the_expected_error_whoever_is_in_the_picture():
     assert confidence(np.zeros((1, 8, 8), np.float32)) == 1
     assert confidence(np.full((1, 8, 8), DOUBTFUL, np.float32)) == pytest.approx(0.5)
     assert confidence(np.full((1, 8, 8), 0.2, np.float32)) < 0.1
+
+
+def test_a_narrow_hole_takes_the_colours_beside_it_and_a_wide_one_stays():
+    plate = np.full((40, 60, 3), 90, np.uint8)
+    coverage = np.ones((40, 60), np.uint8)
+    coverage[:, 40:] = 0
+    plate[:, 40:] = 0
+    out = filled(plate, coverage, 5)
+    assert out[:, 40:45].min() == 90
+    assert out[:, 46:].max() == 0
+    assert np.array_equal(out[:, :40], plate[:, :40])
+    known = within(coverage, 5)
+    assert known[:, :44].min() == 1
+    assert known[:, 47:].max() == 0
+    nothing = np.zeros_like(coverage)
+    assert not within(nothing, 5).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,12 @@ SMALL = {"small_frame", "small_plate", "small_coverage"}
 OFFERED = REQUIRED | {"coverage"} | SMALL
 """A network takes the required inputs and any of the others."""
 OUTPUTS = ["alpha", "foreground"]
+FILL_REACH = 0.08
+"""Of the longest side: so far beyond the plate's border the place goes on as it is there, more
+often than a person ends there. On scenes with holes MAD was 28.7 without, 24.7 at 0.04, 20.3 here, 45
+without a bound (33 against 29 here at 0.11); on real pairs it fell throughout, 66 to 37 on one."""
+FILL_SIDE = 480
+"""Longest side at which holes of a plate are filled."""
 DOUBTFUL = 0.02
 """Mean error of alpha that is visibly bad: a tenth of a person who fills a fifth of the picture."""
 DOUBT = "doubt"
@@ -45,13 +52,11 @@ class OnnxMattingNetwork:
         height, width = frames[0].pixels.shape[:2]
         # Padded first: the base's output is enlarged to the padded size.
         bottom, right = -height % self.full_multiple, -width % self.full_multiple
-        knows_holes = self.inputs & {"coverage", "small_coverage"}
         pictures = [pad(f.pixels, bottom, right) for f in frames]
-        backgrounds = [
-            pad(p.pixels if knows_holes else filled(p.pixels, p.coverage), bottom, right)
-            for p in plates
-        ]
-        coverages = [pad(p.coverage, bottom, right) for p in plates]
+        knows_holes = self.inputs & {"coverage", "small_coverage"}
+        reach = FILL_REACH * max(height, width) if knows_holes else math.inf
+        backgrounds = [pad(filled(p.pixels, p.coverage, reach), bottom, right) for p in plates]
+        coverages = [pad(within(p.coverage, reach), bottom, right) for p in plates]
         feeds = {"frame": planes(pictures), "plate": planes(backgrounds)}
         if "coverage" in self.inputs:
             feeds["coverage"] = np.stack(coverages)[:, None].astype(np.float32)
@@ -149,7 +154,7 @@ def pad(picture: NDArray[np.uint8], bottom: int, right: int) -> NDArray[np.uint8
     return np.asarray(padded, np.uint8)
 
 
-def shrink(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def shrink(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Area average; bilinear where a side grows to its multiple."""
     grows = picture.shape[1] < size[0] or picture.shape[0] < size[1]
     how = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
@@ -161,16 +166,36 @@ def shrink_coverage(coverage: NDArray[np.uint8], size: tuple[int, int]) -> NDArr
     return (shrink(coverage * np.uint8(255), size) == 255).astype(np.float32)
 
 
-def filled(plate: Picture, coverage: NDArray[Any]) -> Picture:
-    """(H, W, 3) with the colour of the nearest covered pixel in its holes, for networks that know
-    of no coverage: they would take the black of a hole for a plate, and what is there for a person.
+def within(coverage: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
+    """Coverage (H, W) of a filled plate: 1 up to `reach` pixels from what was covered."""
+    if coverage.all() or not coverage.any():
+        return coverage
+    distance = cv2.distanceTransform(1 - coverage, cv2.DIST_L2, 3)
+    return (distance <= reach).astype(np.uint8)
+
+
+def filled(plate: Picture, coverage: NDArray[Any], reach: float = math.inf) -> Picture:
+    """(H, W, 3) with the colours of the nearest covered pixels in its holes, up to `reach` pixels
+    from those; as it is where all is covered, or nothing.
+
+    A network that takes the black of a hole for a plate takes what is there for a person. Found at
+    FILL_SIDE: what is only guessed needs no detail.
     """
     holes = coverage == 0
     if not holes.any() or holes.all():
         return plate
-    _, nearest = cv2.distanceTransformWithLabels(
-        holes.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    height, width = coverage.shape
+    scale = min(1.0, FILL_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = shrink(plate, size)
+    solid = shrink_coverage(coverage.astype(np.uint8), size) == 1
+    if not solid.any():
+        return plate
+    distance, nearest = cv2.distanceTransformWithLabels(
+        (~solid).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     colours = np.zeros((nearest.max() + 1, 3), plate.dtype)
-    colours[nearest[~holes]] = plate[~holes]
-    return np.where(holes[..., None], colours[nearest], plate)
+    colours[nearest[solid]] = small[solid]
+    guess = cv2.resize(colours[nearest], (width, height), interpolation=cv2.INTER_LINEAR)
+    far = cv2.resize(distance, (width, height), interpolation=cv2.INTER_LINEAR) > reach * scale
+    return np.asarray(cv2.copyTo(guess, (holes & ~far).astype(np.uint8), plate.copy()), plate.dtype)
