@@ -22,8 +22,8 @@ OFFERED = REQUIRED | {"coverage"} | SMALL
 OUTPUTS = ["alpha", "foreground"]
 FILL_REACH = 0.08
 """Of the longest side: so far beyond the plate's border the place goes on as it is there, more
-often than a person ends there. On scenes with holes MAD was 28.7 without, 24.7 at 0.04, 20.3 here, 45
-without a bound (33 against 29 here at 0.11); on real pairs it fell throughout, 66 to 37 on one."""
+often than a person ends there. On scenes with holes MAD was 28.7 without, 24.7 at 0.04, 20.3 here,
+45 without a bound; on real pairs it fell throughout, from 66 to 37 on one."""
 FILL_SIDE = 480
 """Longest side at which holes of a plate are filled."""
 DOUBTFUL = 0.02
