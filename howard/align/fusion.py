@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from howard.align.comparison import CLIP_LEVELS, UNCOVERED_LEVELS
 from howard.align.direct import Flow
 from howard.align.field import displaced, residual_field
 from howard.align.geometry import Homography, Size
@@ -22,8 +23,6 @@ from howard.align.view import View
 
 REGION = 1 / 12
 """Of the longest side: the window over which a layer's differences count."""
-CLIP_LEVELS = 40.0
-UNCOVERED_LEVELS = 60.0
 LOYALTY_LEVELS = 2.0
 """How much better another layer must explain a region than the first."""
 TOO_COSTLY = 1.5
