@@ -37,7 +37,8 @@ class Array(np.ndarray):
         return asnumpy(self, stream, out=out, blocking=blocking)
 
     def set(self, array: np.ndarray, stream: Any = None) -> None:
-        assert type(array) is np.ndarray and array.dtype == self.dtype
+        assert type(array) is np.ndarray
+        assert array.dtype == self.dtype
         self.view(np.ndarray)[...] = array
 
 
