@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from howard.align.cpu import OpenCVAligner
+from howard.align.cpu import OpenCVAligner, OpenCVOperations
 from howard.align.mismatch import FEWEST_KEYPOINTS, Mismatch
 from howard.align.plate_index import PlateIndex
 from howard.config import AlignOptions, RunConfig
@@ -60,13 +60,12 @@ def test_the_aligner_tells_of_a_mismatch():
 def test_the_index_finds_the_part_of_the_plate_that_shows_the_frame():
     wide = cv2.hconcat([place(seed)[:270] for seed in range(4)])
     reader = Sampled([np.ascontiguousarray(wide[:, x : x + 480]) for x in range(0, 1500, 30)])
-    index = PlateIndex(reader)
-    align = aligner([place()[:270, :480]])
-    look = align.look_at_frame(Frame(0, 0.0, np.ascontiguousarray(wide[:, 910:1390])))
-    found = index.locate(look.features(), 2.0, (480, 270), (480, 270))
-    assert abs(found * 30 - 910) <= 90
-    other = align.look_at_frame(Frame(0, 0.0, place(77)[:270, :480].copy()))
-    assert index.locate(other.features(), 2.0, (480, 270), (480, 270)) is None
+    operations = OpenCVOperations((480, 270), (480, 270))
+    index = PlateIndex(reader, operations)
+    look = operations.look_at_frame(Frame(0, 0.0, np.ascontiguousarray(wide[:, 910:1390])))
+    assert abs(index.locate(look) * 30 - 910) <= 90
+    other = operations.look_at_frame(Frame(0, 0.0, place(77)[:270, :480].copy()))
+    assert index.locate(other) is None
 
 
 def test_global_search_finds_a_start_that_the_window_does_not_hold():
@@ -121,6 +120,6 @@ def test_what_the_plate_shows_too_is_not_taken_for_the_person():
     wrong = np.zeros((270, 480), np.float32)
     wrong[100:200, 200:480] = 1  # the person, and all of the place to their right
     align.observe(wrong)
-    person = align.person((480, 270))
+    person = align.operations.person((480, 270))
     assert person[110:190, 210:270].min() == 1
     assert person[:, 330:440].max() == 0  # the right edge is not covered

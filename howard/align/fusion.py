@@ -31,6 +31,8 @@ SEAM = 1 / 120
 """Of the longest side: deviation of the blend between layers."""
 WORTH_LEVELS = 4.0
 """A first layer whose regions all differ by no more than this over the usual needs no other."""
+LEAST_JUDGED = 0.3
+"""Of a region: where less can be judged, a layer does not count as explaining it badly."""
 WORTH_SHARE = 0.02
 """A layer that would give less than this share of the frame is left out."""
 
@@ -39,7 +41,8 @@ WORTH_SHARE = 0.02
 class Layer:
     """A candidate as it would appear on the frame's view."""
 
-    candidate: Any
+    source: Any
+    """What it is drawn from at full resolution."""
     field: Flow | None
     """Displacements on top of the homography, (h, w, 2)."""
     gain: NDArray[np.float32] | None
@@ -51,7 +54,7 @@ class Layer:
 
 
 def layer_of(
-    candidate: Any,
+    source: Any,
     frame: View,
     plate: View,
     homography: Homography,
@@ -72,7 +75,7 @@ def layer_of(
     gain = None if person is None else light_field(frame.colour, colour, covered, person)
     if gain is not None:
         colour = np.asarray(cv2.multiply(colour, gain, dtype=cv2.CV_8U), np.uint8)
-    return Layer(candidate, field, gain, colour, covered)
+    return Layer(source, field, gain, colour, covered)
 
 
 def difference_of(layer: Layer, frame: View) -> NDArray[np.float32]:
@@ -109,7 +112,7 @@ def left_over(
     weight = regional(judged.astype(np.float32))
     cost = regional(difference_of(first, frame) * judged) / (weight + np.float32(1e-3))
     usual = float(np.median(cost[judged])) if judged.any() else 0.0  # noise, focus, compression
-    return holes, (cost > usual + WORTH_LEVELS) & (weight > 0.3) & judged
+    return holes, (cost > usual + WORTH_LEVELS) & (weight > LEAST_JUDGED) & judged
 
 
 def is_worth(region: NDArray[np.bool_]) -> bool:

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from howard.align.features import Features, find_features, match
-from howard.align.geometry import Size
-from howard.align.robust import robust_homography
+from howard.align.operations import Look, Operations
 from howard.decode import VideoReader
 
 SAMPLES = 32
 """Frames of the clean plate that are indexed, evenly spread."""
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One indexed clean-plate frame."""
-
-    plate_index: int
-    features: Features
-
-
 class PlateIndex:
     """Features of some frames all over the clean plate."""
 
-    def __init__(self, reader: VideoReader) -> None:
+    def __init__(self, reader: VideoReader, operations: Operations) -> None:
         """Reads through the clean plate once; raises InputError if it cannot be read."""
-        self.entries = [Entry(f.index, find_features(f.pixels)) for f in reader.sample(SAMPLES)]
+        self.operations = operations
+        self.entries = [(f.index, operations.features(f.pixels)) for f in reader.sample(SAMPLES)]
 
-    def locate(
-        self, features: Features, threshold: float, plate_size: Size, frame_size: Size
-    ) -> int | None:
+    def locate(self, frame: Look) -> int | None:
         """Index of the entry that most matches agree with; None if none shows this."""
         best, most = None, 0
-        for entry in self.entries:
-            pairs = match(entry.features, features)
-            found = robust_homography(
-                entry.features.keypoints[pairs[:, 0]],
-                features.keypoints[pairs[:, 1]],
-                threshold,
-                plate_size,
-                frame_size,
-            )
-            if found and found[1] > most:
-                best, most = entry.plate_index, found[1]
+        found = self.operations.locate(frame, [features for _, features in self.entries])
+        for (index, _), match in zip(self.entries, found, strict=True):
+            if match and match.inliers > most:
+                best, most = index, match.inliers
         return best

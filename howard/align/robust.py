@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,18 @@ Points = NDArray[np.float32]
 """(K, 2) xy."""
 Found = tuple[Homography, int]
 """frame_from_plate, and how many matches agree with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A homography found by keypoints."""
+
+    homography: Homography
+    """frame_from_plate."""
+    keypoints: int
+    """Of the frame."""
+    matches: int
+    inliers: int
 
 
 def robust_homography(

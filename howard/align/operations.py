@@ -1,0 +1,116 @@
+"""What the aligner asks of a device: the arithmetic on pictures.
+
+`aligner.py` decides, `cpu.py` and `gpu.py` compute. Whatever is done to several clean-plate frames
+is asked for at once, so that a device can do it at once; homographies come and go at full
+resolution, as 3x3 float64 arrays of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from howard.align.comparison import Fit
+from howard.align.direct import DirectFit
+from howard.align.fusion import Layer
+from howard.align.geometry import Homography
+from howard.align.robust import Match
+from howard.frames import Frame
+
+Look = Any
+"""What a device prepares once from a picture."""
+Features = Any
+"""Keypoints and descriptors, where the device keeps them."""
+Array = Any
+"""NDArray, or the device's."""
+
+
+class Closeness(Enum):
+    """How exact direct alignment has to be."""
+
+    CHOOSE = "enough to choose between candidates"
+    LAYER = "for what completes another plate"
+    FINAL = "as exact as can be"
+
+
+class Composed(NamedTuple):
+    """A plate at full resolution."""
+
+    pixels: Array
+    """(H, W, 3) RGB uint8; 0 where coverage is 0."""
+    coverage: Array
+    """(H, W) uint8."""
+    share: float
+    """Of the frame that is covered, in [0, 1]."""
+    is_fused: bool
+    """Whether others than the first layer were of use."""
+
+
+class Operations(Protocol):
+    """One device's arithmetic, for frames of one size and clean-plate frames of one size."""
+
+    def look_at_frame(self, frame: Frame) -> Look: ...
+
+    def look_at_plate(self, frame: Frame) -> Look: ...
+
+    def features(self, picture: Array) -> Features:
+        """Of (H, W, 3), the quick search."""
+        ...
+
+    def keypoints(self, frame: Look) -> int:
+        """How many keypoints the quick search finds in a frame."""
+        ...
+
+    def direct(
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
+    ) -> list[DirectFit | None]:
+        """Direct alignment of each plate from its start; None where too little is to be seen."""
+        ...
+
+    def find(
+        self, frame: Look, plates: Sequence[Look], thorough: bool = False
+    ) -> list[Match | None]:
+        """By keypoints beside the person, from nothing; None for what cannot be believed."""
+        ...
+
+    def locate(self, frame: Look, places: Sequence[Features]) -> list[Match | None]:
+        """The same with all keypoints of the frame and features of earlier."""
+        ...
+
+    def judge(
+        self, frame: Look, plates: Sequence[Look], homographies: Sequence[Homography]
+    ) -> list[tuple[Fit, float]]:
+        """How well each plate explains the frame in colours, and what it costs in textures."""
+        ...
+
+    def layer(self, frame: Look, plate: Look, homography: Homography, fit: Fit) -> Layer:
+        """A plate as it would appear on the frame's view, bent and lit."""
+        ...
+
+    def left_over(self, frame: Look, first: Layer) -> tuple[Array, bool, bool]:
+        """Holes of the layer (h, w); whether they are worth a layer of its own; whether what it
+        explains badly is."""
+        ...
+
+    def fills(self, frame: Look, plate: Look, homography: Homography, holes: Array) -> bool:
+        """Whether enough of the holes is covered by the plate to be worth a layer."""
+        ...
+
+    def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
+        """The plate of layers and the clean-plate frames that they are of, the best first."""
+        ...
+
+    def nothing(self) -> Composed:
+        """A plate that covers nothing."""
+        ...
+
+    def observe(self, alpha: Array) -> None:
+        """Where the person was in the frame composed last, (H, W) in [0, 1]."""
+        ...
+
+    def on_host(self, picture: Array) -> NDArray[Any]:
+        """As a NumPy array."""
+        ...
