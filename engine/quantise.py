@@ -38,6 +38,7 @@ KEPT = ("/encode2/", "/compare", "/head/", "/doubt/")
 """Parts of the names of those that stay as they are."""
 FIRST_SEED = 8_000_000_000_000
 """Beyond any seed that training and validation use."""
+SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 SHAPE = (288, 512)
 """Of the calibration scenes: about the base's own size."""
 
@@ -76,11 +77,19 @@ class Replay(CalibrationDataReader):
         return next(self.left, None)
 
 
-def quantise(model: Path, out: Path, scenes: int, material: Material | None = None) -> list[str]:
+def quantise(
+    model: Path,
+    out: Path,
+    scenes: int,
+    material: Material | None = None,
+    is_symmetric: bool = False,
+) -> list[str]:
     """Write the quantised model; returns the names of its INT8 convolutions. Raises WeightsError
     for a model that the run side cannot run, or that has no base as Howard's networks do.
 
     material: what the calibration scenes are made of; what ships in scikit-image if not given.
+    is_symmetric: as TensorRT takes it, signed and without zero points, biases as they were. On a
+    CPU activations behind a ReLU are better off with all 256 levels above zero.
     """
     network = OnnxMattingNetwork(model, threads=2)  # first: its errors are the plain ones
     loaded = onnx.load(model)
@@ -99,9 +108,10 @@ def quantise(model: Path, out: Path, scenes: int, material: Material | None = No
             Replay(feeds),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if is_symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=[*convolutions, *activations],
+            extra_options=SYMMETRIC if is_symmetric else {},
         )
         finished = onnx.load(quantised)
     del finished.metadata_props[:]

@@ -13,6 +13,7 @@ from howard.errors import ConfigError
 Device = Literal["auto", "cpu", "gpu"]
 PlateSearch = Literal["nearest", "track", "global"]
 OnMismatch = Literal["continue", "stop"]
+Runner = Literal["auto", "tensorrt", "torch", "onnxruntime"]
 Network = Literal[
     "howard",
     "howard-fast",
@@ -45,11 +46,13 @@ class RunConfig:
     overwrite: bool = False
     """Start anew, replacing an earlier run in OUT; else a run goes on where it stopped."""
     device: Device = "auto"
-    """Where to compute. auto takes the CPU until the GPU engine is there."""
+    """Where to compute. auto takes an NVIDIA GPU where one can be used, else the CPU."""
     network: Network = "howard"
     """Matting network. What does not ship with Howard is made by build_engine.py."""
     weights: Path | None = None
     """ONNX file of the network, instead of the one that ships or was built."""
+    runner: Runner = "auto"
+    """What runs the network on a GPU; auto takes the fastest that is installed and built."""
     plate_search: PlateSearch = "global"
     """Where to look for each frame's plate: nearest, at the same share of the clean plate's length;
     track, from there on where the matches lead; global, all over the clean plate when the track
@@ -58,8 +61,8 @@ class RunConfig:
     """When the clean plate shows another scene: stop, or continue by what people look like."""
     debug: Path | None = None
     """Folder for a picture per frame of what the alignment did (slow)."""
-    batch: int = 1
-    """Frames per call of the network."""
+    batch: int = 0
+    """Frames per call of the network; 0 takes 1 on the CPU, up to 4 on a GPU with enough memory."""
     threads: int = 0
     """Threads of the network; 0 takes one per core."""
     writers: int = 2
@@ -71,6 +74,8 @@ class RunConfig:
 
     def validate(self) -> None:
         """Raises ConfigError. Not in __post_init__: the parser would swallow the one line."""
-        for name, lowest in (("batch", 1), ("threads", 0), ("writers", 1)):
+        for name, lowest in (("batch", 0), ("threads", 0), ("writers", 1)):
             if (value := getattr(self, name)) < lowest:
                 raise ConfigError(f"--{name} is {value}: give {lowest} or more")
+        if self.runner != "auto" and self.device == "cpu":
+            raise ConfigError(f"--runner {self.runner} is for --device gpu: leave one of them out")

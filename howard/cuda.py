@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,14 @@ def module(topic: str) -> Any:
     return cupy().RawModule(code=source(topic), options=OPTIONS)
 
 
-@functools.cache
 def cupy() -> Any:
     """CuPy. Raises DeviceError if it, or a GPU that it can use, is not there."""
+    return loaded()
+
+
+@functools.cache
+def loaded() -> Any:
+    """As `cupy`: in one place, so that tests can put another in its place."""
     try:
         import cupy
     except ImportError as error:
@@ -45,6 +51,36 @@ def cupy() -> Any:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise DeviceError(f"no NVIDIA GPU can be used ({error}): give --device cpu") from error
     return cupy
+
+
+@dataclass
+class Traffic:
+    """What came from the device to the host."""
+
+    pictures: int = 0
+    read_backs: int = 0
+    """Of a few numbers, for decisions."""
+    bytes_read_back: int = 0
+
+    def since(self, before: Traffic) -> Traffic:
+        """What came after a copy of this was made."""
+        return Traffic(
+            *(now - then for now, then in zip(astuple(self), astuple(before), strict=True))
+        )
+
+    def note(self, array: Any) -> None:
+        self.read_backs += 1
+        self.bytes_read_back += int(array.nbytes)
+
+
+traffic = Traffic()
+"""Of this process."""
+
+
+def read_back(array: Any) -> Any:
+    """A few numbers of the device, on the host, for a decision: waits for them, and is counted."""
+    traffic.note(array)
+    return array.get()
 
 
 def source(topic: str) -> str:

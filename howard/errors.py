@@ -7,6 +7,7 @@
     ├── OutputError        the output cannot be written                    (also OSError)
     ├── WeightsError       a network's weights or model cannot be used     (also ValueError)
     └── DeviceError        the device or one of its libraries is missing   (also RuntimeError)
+        └── DeviceMemoryError  it has too little memory                    (also MemoryError)
 
 The message is one line that names what, with which value, and the remedy. The command
 line prints it and exits with status 2; any other exception is a bug and shows a traceback.
@@ -45,3 +46,7 @@ class WeightsError(HowardError, ValueError):
 
 class DeviceError(HowardError, RuntimeError):
     """The chosen device, or a library that it needs, is not there."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """The device has not enough memory for what was asked of it at once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
-def describe(value: object) -> str:
+def describe(value: Any) -> str:
     """Arrays by dtype and shape, anything else by its repr: for the nouns' own repr."""
-    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else repr(value)
 
 
 class Noun:
@@ -112,6 +112,11 @@ class PendingRgba(Protocol):
     """A picture on its way to the writer: packed, or downloaded, when `result` is called."""
 
     index: int
+
+    @property
+    def confidence(self) -> SupportsFloat:
+        """Of the matte; a number once `result` was called."""
+        ...
 
     def result(self) -> NDArray[np.uint8]:
         """(H, W, 4) straight RGBA, contiguous; blocks until it is there."""

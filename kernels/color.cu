@@ -67,14 +67,29 @@ extern "C" __global__ void p010_to_rgb(const u16* luma, int luma_pitch, const u1
                   1.f / 256.f, matrix, pose, rgb);
 }
 
-// TILED, batched. ycbcr (N, height, width, 3), as DALI gives it; rgb upright.
-extern "C" __global__ void ycbcr_to_rgb(const u8* ycbcr, int width, int height,
+// TILED, batched. ycbcr (N, height, width, 3), as DALI gives it: chroma brought to full size as if
+// its samples lay between two pixels. is_left: they lie on the first (x even). From samples c then
+// come u(2k) = (c(k - 1) + 3 c(k)) / 4, u(2k + 1) = (3 c(k) + c(k + 1)) / 4, and these weights of
+// four u give c(k), and (c(k) + c(k + 1)) / 2 beside it. rgb upright.
+extern "C" __global__ void ycbcr_to_rgb(const u8* ycbcr, int width, int height, int is_left,
                                         const float* matrix, int pose, u8* rgb) {
   int x = pixel_x(), y = pixel_y();
   if (x >= width || y >= height) return;
   size_t image = (size_t)blockIdx.z * width * height * 3;
-  const u8* in = ycbcr + image + 3 * (y * width + x);
-  store_rgb(rgb + image + 3 * upright(x, y, width, height, pose), matrix, in[0], in[1], in[2]);
+  const u8* row = ycbcr + image + 3 * y * width;
+  const u8 *in = row + 3 * x, *right = row + 3 * clamped(x + 1, width);
+  float chroma[2];
+  for (int c = 1; c < 3; c++) {
+    float here = in[c], near = here + right[c];
+    if (is_left && x % 2) here = 0.5f * near;
+    if (is_left && x % 2 == 0) {
+      const u8 *left = row + 3 * clamped(x - 1, width), *far = row + 3 * clamped(x + 2, width);
+      here = 0.75f * near - 0.25f * ((float)left[c] + far[c]);
+    }
+    chroma[c - 1] = here;
+  }
+  u8* out = rgb + image + 3 * upright(x, y, width, height, pose);
+  store_rgb(out, matrix, in[0], chroma[0], chroma[1]);
 }
 
 // TILED, batched. BT.601 luma in OpenCV's fixed point (15 bits): equal to its cvtColor.

@@ -30,6 +30,12 @@ __device__ __forceinline__ u16 half_from_float(float v) {
 
 __device__ __forceinline__ int clamped(int v, int size) { return min(max(v, 0), size - 1); }
 
+// The index mirrored at the ends, which are not repeated: OpenCV's default border.
+__device__ __forceinline__ int mirrored(int i, int size) {
+  if (i < 0) i = -i;
+  return clamped(i < size ? i : 2 * size - 2 - i, size);
+}
+
 __device__ __forceinline__ float within(float v, float low, float high) {
   return fminf(fmaxf(v, low), high);  // NaN becomes low
 }
@@ -48,6 +54,24 @@ __device__ __forceinline__ unsigned scattered(unsigned v) {
   v = (v ^ v >> 15) * 0x85EBCA6Bu;
   v = (v ^ v >> 13) * 0xC2B2AE35u;
   return v ^ v >> 16;
+}
+
+// Sobel's derivatives, times 8, of the N pixels from (x, y) on, of a picture (height, width).
+template <int N>
+__device__ __forceinline__ void sobel(const u8* picture, int width, int height, int x, int y,
+                                      float (&across)[N], float (&down)[N]) {
+  const u8* above = picture + mirrored(y - 1, height) * width;
+  const u8 *here = picture + y * width, *below = picture + mirrored(y + 1, height) * width;
+  int sums[N + 2], steps[N + 2];
+  for (int k = 0; k < N + 2; k++) {
+    int column = mirrored(x - 1 + k, width);
+    sums[k] = above[column] + 2 * here[column] + below[column];
+    steps[k] = below[column] - above[column];
+  }
+  for (int k = 0; k < N; k++) {
+    across[k] = (float)(sums[k + 2] - sums[k]);
+    down[k] = (float)(steps[k] + 2 * steps[k + 1] + steps[k + 2]);
+  }
 }
 
 // The sums of N values over a block of BLOCK threads, for every thread.

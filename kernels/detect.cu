@@ -117,12 +117,13 @@ __device__ __forceinline__ bool is_beside(const float* point, const u8* person, 
 }
 
 // One block of BLOCK threads per image: copies the spots that are there, and their descriptors, to
-// the front of points (N, slots, 2) and packed (N, slots, 8), in order, and counts them. Those on
-// the person are left out, if one is known (person_count < most) and `fewest` others are left.
+// the front of kept (N, slots, 3) and packed (N, slots, 8), in order, empties the slots behind them,
+// and counts them. Those on the person are left out, if one is known (person_count < most) and
+// `fewest` others are left. What was kept may be the spots of another call.
 extern "C" __global__ void compact_keypoints(const float* spots, const unsigned* descriptors,
                                              int slots, const u8* person, const int* person_count,
                                              int most, int columns, int rows, int frame_width,
-                                             int frame_height, int fewest, float* points,
+                                             int frame_height, int fewest, float* kept,
                                              unsigned* packed, int* counts) {
   __shared__ int of_warps[WARPS];
   size_t start = (size_t)blockIdx.z * slots;
@@ -142,10 +143,12 @@ extern "C" __global__ void compact_keypoints(const float* spots, const unsigned*
                 (all || is_beside(spot, person, columns, rows, frame_width, frame_height));
     size_t to = start + filled + sum_before(keep, of_warps, &total);
     if (keep) {
-      for (int k = 0; k < 2; k++) points[2 * to + k] = spot[k];
+      for (int k = 0; k < 3; k++) kept[3 * to + k] = spot[k];
       for (int k = 0; k < 8; k++) packed[8 * to + k] = descriptors[8 * (start + i) + k];
     }
     filled += total;
   }
+  for (int i = filled + threadIdx.x; i < slots; i += BLOCK)
+    for (int k = 0; k < 3; k++) kept[3 * (start + i) + k] = 0.f;
   if (threadIdx.x == 0) counts[blockIdx.z] = filled;
 }

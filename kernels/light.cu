@@ -41,10 +41,10 @@ __device__ __forceinline__ float commonest_ratio(const int* ratios, const int* f
 
 // One block of BLOCK threads per channel and candidate, on a grid (3, 1, C): light (C, 3, 2), the
 // gain and bias in frame = gain * plate + bias, by least squares reweighted after Geman and
-// McClure; (1, 0) where nothing can be said.
+// McClure, over one of `step` pixels; (1, 0) where nothing can be said.
 extern "C" __global__ void fit_light(const u8* frame, const float* warped, const u8* covered,
                                      const u8* person, const int* person_count, int most,
-                                     int width, int height, float* light) {
+                                     int width, int height, int step, float* light) {
   __shared__ int ratios[RATIOS], frame_levels[256], plate_levels[256];
   __shared__ float counts[WARPS][2], sums[WARPS][5];
   __shared__ float prior;
@@ -57,7 +57,7 @@ extern "C" __global__ void fit_light(const u8* frame, const float* warped, const
   frame_levels[threadIdx.x] = plate_levels[threadIdx.x] = 0;
   __syncthreads();
   float count[2] = {};  // of all pixels that serve, and of the bright ones
-  for (int i = threadIdx.x; i < pixels; i += BLOCK) {
+  for (int i = threadIdx.x * step; i < pixels; i += BLOCK * step) {
     float x = warped[3 * i + channel], y = frame[3 * i + channel];
     if (!covered[i] || (!anywhere && person[i]) || !is_exposed(x) || !is_exposed(y)) continue;
     count[0] += 1.f;
@@ -79,7 +79,7 @@ extern "C" __global__ void fit_light(const u8* frame, const float* warped, const
   float gain = prior, bias = 0.f, scale = 4.f * NOISE;
   for (int round = 0; round < ROUNDS; round++) {
     float sum[5] = {};  // of weights w, and of w x, w y, w x x, w x y, from middle grey
-    for (int i = threadIdx.x; i < pixels; i += BLOCK) {
+    for (int i = threadIdx.x * step; i < pixels; i += BLOCK * step) {
       float x = warped[3 * i + channel], y = frame[3 * i + channel];
       if (!covered[i] || (!anywhere && person[i]) || !is_exposed(x) || !is_exposed(y)) continue;
       float share = (y - gain * x - bias) / scale, root = 1.f / (1.f + share * share);
@@ -158,20 +158,72 @@ extern "C" __global__ void judge_plates(const u8* frame, const float* warped, co
   verdicts[2 * blockIdx.z + 1] = sum[3] > 0.f ? residual : 255.f;
 }
 
+// The mean of a matte's alpha, halves (alpha_height, alpha_width), over an area.
+__device__ __forceinline__ float mean_alpha(const u16* alpha, int alpha_width, int alpha_height,
+                                            float left, float right, float top, float bottom) {
+  float sum = 0.f;
+  for (int y = __float2int_rd(top); y < bottom; y++) {
+    const u16* line = alpha + (size_t)clamped(y, alpha_height) * alpha_width;
+    float along = 0.f;
+    for (int x = __float2int_rd(left); x < right; x++)
+      along += float_from_half(line[clamped(x, alpha_width)]) * (fminf(x + 1, right) - fmaxf(x, left));
+    sum += along * (fminf(y + 1, bottom) - fmaxf(y, top));
+  }
+  return sum / ((right - left) * (bottom - top));
+}
+
+// The highest of (rows, columns) within `gap` pixels, across and down.
+__device__ __forceinline__ float highest_near(const float* values, int columns, int rows, int gap,
+                                              int x, int y) {
+  float highest = 0.f;
+  for (int v = max(y - gap, 0); v <= min(y + gap, rows - 1); v++)
+    for (int u = max(x - gap, 0); u <= min(x + gap, columns - 1); u++)
+      highest = fmaxf(highest, values[v * columns + u]);
+  return highest;
+}
+
 // TILED over the small picture: found (height, width), 1 where the mean of the alpha of a matte,
-// halves (alpha_height, alpha_pitch), exceeds `least`. Empties person_count for widen_person.
+// halves (alpha_height, alpha_width), exceeds `least`. What frame and plate share is no person:
+// where shared (rows, columns) is 1 within `gap` pixels, alpha counts as 0. Empties person_count
+// for widen_person.
 extern "C" __global__ void find_person(const u16* alpha, int alpha_width, int alpha_height,
-                                       int alpha_pitch, float least, int width, int height,
-                                       u8* found, int* person_count) {
+                                       const float* shared, int columns, int rows, int gap,
+                                       float least, int width, int height, u8* found,
+                                       int* person_count) {
   int x = pixel_x(), y = pixel_y();
   if (x == 0 && y == 0) *person_count = 0;
   if (x >= width || y >= height) return;
-  int left = x * alpha_width / width, right = max((x + 1) * alpha_width / width, left + 1);
-  int top = y * alpha_height / height, bottom = max((y + 1) * alpha_height / height, top + 1);
-  float sum = 0.f;
-  for (int v = top; v < bottom; v++)
-    for (int u = left; u < right; u++) sum += float_from_half(alpha[v * alpha_pitch + u]);
-  found[y * width + x] = sum > least * ((right - left) * (bottom - top));
+  float scale_x = (float)columns / width, left = x * scale_x, right = left + scale_x;
+  float scale_y = (float)rows / height, top = y * scale_y, bottom = top + scale_y;
+  float step_x = (float)alpha_width / columns, step_y = (float)alpha_height / rows, sum = 0.f;
+  for (int v = __float2int_rd(top); v < bottom && v < rows; v++)
+    for (int u = __float2int_rd(left); u < right && u < columns; u++) {
+      float area = (fminf(u + 1, right) - fmaxf(u, left)) * (fminf(v + 1, bottom) - fmaxf(v, top));
+      float own = 1.f - highest_near(shared, columns, rows, gap, u, v);
+      if (own > 0.f)
+        sum += area * own * mean_alpha(alpha, alpha_width, alpha_height, u * step_x,
+                                       (u + 1) * step_x, v * step_y, (v + 1) * step_y);
+    }
+  found[y * width + x] = sum > least * (scale_x * scale_y);
+}
+
+// Whether all within a pixel of (x, y) was found; what is outside of the picture counts as found.
+__device__ __forceinline__ bool is_inner(const u8* found, int width, int height, int x, int y) {
+  for (int v = max(y - 1, 0); v <= min(y + 1, height - 1); v++)
+    for (int u = max(x - 1, 0); u <= min(x + 1, width - 1); u++)
+      if (!found[v * width + u]) return false;
+  return true;
+}
+
+// TILED: opened (height, width), found without what no square of 3 x 3 pixels fits into.
+extern "C" __global__ void drop_specks(const u8* found, int width, int height, u8* opened) {
+  int x = pixel_x(), y = pixel_y();
+  if (x >= width || y >= height) return;
+  bool is_kept = false;
+  for (int v = max(y - 1, 0); v <= min(y + 1, height - 1); v++)
+    for (int u = max(x - 1, 0); u <= min(x + 1, width - 1); u++)
+      is_kept = is_kept || is_inner(found, width, height, u, v);
+  opened[y * width + x] = is_kept;
 }
 
 // TILED: person (height, width), 1 within `radius` pixels of what was found. Adds their number to
@@ -188,4 +240,15 @@ extern "C" __global__ void widen_person(const u8* found, int width, int height, 
   if (inside) person[y * width + x] = is_near;
   unsigned votes = __ballot_sync(FULL_WARP, is_near);
   if (threadIdx.x == 0 && votes) atomicAdd(person_count, __popc(votes));
+}
+
+// TILED over the target (height, width): the person (rows, columns) at another size, the nearest
+// pixel; 0 unless it is believed.
+extern "C" __global__ void resize_person(const u8* person, const int* person_count, int most,
+                                         int columns, int rows, int width, int height,
+                                         u8* target) {
+  int x = pixel_x(), y = pixel_y();
+  if (x >= width || y >= height) return;
+  bool is_person = person[y * rows / height * columns + x * columns / width];
+  target[y * width + x] = is_person && *person_count < most;
 }

@@ -59,3 +59,29 @@ extern "C" __global__ void unpack_rgba16(const u16* alpha, const u16* foreground
   reinterpret_cast<ushort4*>(rgba)[((size_t)blockIdx.z * height + y) * width + x] =
       make_ushort4((u16)v[0], (u16)v[1], (u16)v[2], (u16)v[3]);
 }
+
+// TILED, batched. seen (N, height, width, 2), levels: the shares of a pixel that the plate shows,
+// and that it shows or fills. reached (N, height, width), 1 where all of it is shown or filled;
+// planes (N, 1, height, width), 1 where all is shown, `guessed` where all is shown or filled, 0
+// elsewhere.
+extern "C" __global__ void pack_coverage(const u8* seen, int width, int height, float guessed,
+                                         u8* reached, u16* planes) {
+  int x = pixel_x(), y = pixel_y();
+  if (x >= width || y >= height) return;
+  size_t at = ((size_t)blockIdx.z * height + y) * width + x;
+  bool shown = seen[2 * at] == 255, all = seen[2 * at + 1] == 255;
+  reached[at] = all;
+  planes[at] = half_from_float(shown ? 1.f : all ? guessed : 0.f);
+}
+
+// One block of BLOCK threads per image, on a grid (1, 1, N). doubt (N, pixels): confidence (N,),
+// 1 where the mean doubt is 0, 0.5 where it is `doubtful`.
+extern "C" __global__ void tell_confidence(const u16* doubt, int pixels, float doubtful,
+                                           float* confidence) {
+  __shared__ float of_warps[WARPS][1];
+  doubt += (size_t)blockIdx.z * pixels;
+  float sum[1] = {};
+  for (int i = threadIdx.x; i < pixels; i += BLOCK) sum[0] += float_from_half(doubt[i]);
+  sum_over_block(sum, of_warps);
+  if (threadIdx.x == 0) confidence[blockIdx.z] = 1.f / (1.f + sum[0] / pixels / doubtful);
+}

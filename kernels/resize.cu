@@ -49,12 +49,6 @@ extern "C" __global__ void resize_linear(const u8* source, int width, int height
 
 #define MOST_RADIUS 3
 
-// The index mirrored at the ends, which are not repeated: OpenCV's default border.
-__device__ __forceinline__ int mirrored(int i, int size) {
-  if (i < 0) i = -i;
-  return clamped(i < size ? i : 2 * size - 2 - i, size);
-}
-
 // TILED; blockIdx.z is image * channels + channel. weights (2 radius + 1) sum to 1.
 extern "C" __global__ void blur(const u8* source, int width, int height, int channels,
                                 const float* weights, int radius, u8* target) {

@@ -13,6 +13,7 @@ Stricter than NumPy where CuPy is: a device array does not turn into a NumPy arr
 from __future__ import annotations
 
 import functools
+import time
 import types
 from typing import Any
 
@@ -28,6 +29,16 @@ class Array(np.ndarray):
     @property
     def data(self) -> Any:  # type: ignore[override]
         return types.SimpleNamespace(ptr=self.ctypes.data)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.ctypes.data, False),
+            "strides": self.strides,
+            "version": 3,
+        }
 
     @property
     def device(self) -> Any:  # type: ignore[override]
@@ -113,6 +124,18 @@ ascontiguousarray, concatenate, stack, where, clip, minimum, maximum, abs = (
         np.abs,
     )
 )
+rint, sqrt, unpackbits = (on_device(f) for f in (np.rint, np.sqrt, np.unpackbits))
+
+
+def copyto(dst: Array, src: Array) -> None:
+    assert isinstance(dst, Array)
+    assert isinstance(src, Array)
+    np.copyto(dst, src)
+
+
+def from_dlpack(array: Any) -> Array:
+    """Shares the memory."""
+    return np.from_dlpack(array).view(Array)
 
 
 class RawModule:
@@ -127,7 +150,8 @@ class RawModule:
         def call(grid: Any, block: Any, args: Any, **keywords: Any) -> None:
             for a in args:
                 assert not (type(a) is np.ndarray and a.ndim), f"{name}: a host array"
-            kernel(grid, block, [a.view(np.ndarray) if isinstance(a, Array) else a for a in args])
+            held = [a.view(np.ndarray) if isinstance(a, Array) else a for a in args]
+            enqueue(lambda: kernel(grid, block, held))
 
         return call
 
@@ -144,13 +168,42 @@ def host_module(code: str) -> HostModule:
     raise AssertionError("not the source of a topic of kernels/")
 
 
+recording: list[Any] | None = None
+"""What a stream that is being captured was asked to do."""
+
+
+def enqueue(work: Any) -> None:
+    """Do it, or, while a stream is captured, keep it."""
+    if recording is None:
+        work()
+    else:
+        recording.append(work)
+
+
+class Graph:
+    """What was enqueued during a capture."""
+
+    def __init__(self, work: list[Any]) -> None:
+        self.work = work
+
+    def launch(self, stream: Any = None) -> None:
+        for step in self.work:
+            step()
+
+
 class Event:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.done = True
 
-    def record(self, stream: Any = None) -> None: ...
+    def record(self, stream: Any = None) -> None:
+        self.seconds = time.perf_counter()
 
     def synchronize(self) -> None: ...
+
+
+def get_elapsed_time(begin: Event, end: Event) -> float:
+    """Milliseconds between two events that were recorded."""
+    return (end.seconds - begin.seconds) * 1e3
 
 
 class Stream:
@@ -175,6 +228,18 @@ class Stream:
 
     def wait_event(self, event: Event) -> None: ...
 
+    def begin_capture(self, mode: int | None = None) -> None:
+        global recording
+        if self.ptr == 0:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        recording = []
+
+    def end_capture(self) -> Graph:
+        global recording
+        work, recording = recording, None
+        assert work is not None
+        return Graph(work)
+
 
 class OutOfMemoryError(MemoryError):
     """cupy.cuda.memory.OutOfMemoryError."""
@@ -188,10 +253,13 @@ cuda = types.SimpleNamespace(
     Stream=Stream,
     Event=Event,
     get_current_stream=Stream,
+    get_elapsed_time=get_elapsed_time,
     alloc_pinned_memory=alloc_pinned_memory,
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=types.SimpleNamespace(
-        getDeviceCount=lambda: 1, memGetInfo=lambda: (8 * 2**30, 16 * 2**30)
+        getDeviceCount=lambda: 1,
+        memGetInfo=lambda: (8 * 2**30, 16 * 2**30),
+        getDeviceProperties=lambda device: {"name": b"NVIDIA Stand-In (80GB)"},
     ),
     Device=lambda *args: types.SimpleNamespace(id=0, use=lambda: None, compute_capability="90"),
 )

@@ -13,8 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 from reference import brief_pattern as make_pattern
+from reference import count_costs as count_costs_of
 from reference import matrix_from
+from reference import nearest_in_column as find_rows
+from reference import nearest_solid as find_nearest
 
+from howard.align.geometry import project
 from howard.cuda import TILE, tiles
 
 F = np.float32
@@ -122,10 +126,10 @@ def p010_to_rgb() -> Iterator[Case]:
 @case
 def ycbcr_to_rgb() -> Iterator[Case]:
     for pose in range(8):
-        picture = rng(pose).integers(0, 256, (2, 11, 35, 3)).astype(np.uint8)
-        out = np.zeros((2, 35, 11, 3) if pose & 1 else picture.shape, np.uint8)
-        args = [picture, 35, 11, BT601_FULL, pose, out]
-        yield Case(tiles(35, 11, 2), TILE, args, {"rgb": EXACT})
+        picture = rng(pose).integers(0, 256, (2, 11, 36, 3)).astype(np.uint8)
+        out = np.zeros((2, 36, 11, 3) if pose & 1 else picture.shape, np.uint8)
+        args = [picture, 36, 11, pose // 2 % 2, BT601_FULL, pose, out]
+        yield Case(tiles(36, 11, 2), TILE, args, {"rgb": EXACT})
 
 
 @case
@@ -201,9 +205,9 @@ def compact_keypoints() -> Iterator[Case]:
     person = np.zeros((27, 48), np.uint8)
     person[5:20, 10:30] = 1
     for count, fewest in ((int(person.sum()), 40), (int(person.sum()), 4000), (2000, 40)):
-        out = [np.zeros((3, slots, 2), F), np.zeros_like(descriptors), np.zeros(3, np.int32)]
+        out = [np.full((3, slots, 3), 9, F), np.zeros_like(descriptors), np.zeros(3, np.int32)]
         known = [person, np.array([count], np.int32), 900, 48, 27, 640, 360, fewest]
-        tolerances = dict.fromkeys(("points", "packed", "counts"), EXACT)
+        tolerances = dict.fromkeys(("kept", "packed", "counts"), EXACT)
         yield Case((1, 1, 3), (256,), [spots, descriptors, slots, *known, *out], tolerances)
 
 
@@ -269,9 +273,11 @@ def described(slots: int = 330) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @case
 def hamming_best_two() -> Iterator[Case]:
     descriptors, counts, pairs = described()
-    out = [np.full((6, 330), -1, np.int32), np.full((6, 330, 2), -1, np.int32)]
-    args = [descriptors, counts, 330, pairs, *out]
-    yield Case((6, 1, 6), (64,), args, {"best": EXACT, "distances": EXACT})
+    spots = (rng(1).random((4, 330, 3)) * 100).astype(F)
+    for apart in (0, 20):
+        out = [np.full((6, 330), -1, np.int32), np.full((6, 330, 2), -1, np.int32)]
+        args = [descriptors, spots, counts, 330, pairs, F(apart), *out]
+        yield Case((6, 1, 6), (64,), args, {"best": EXACT, "distances": EXACT})
 
 
 @case
@@ -283,9 +289,9 @@ def mutual_matches() -> Iterator[Case]:
     best[0] = random.integers(0, 520, slots)
     best[2, best[0]] = np.arange(slots)  # the last of those that share a neighbour
     distances = np.sort(random.integers(0, 257, (4, slots, 2)), -1).astype(np.int32)
-    points = random.random((3, slots, 2)).astype(F)
+    spots = random.random((3, slots, 3)).astype(F)
     out = [np.zeros((2, slots, 4), F), np.full(2, -1, np.int32)]
-    args = [points, counts, slots, pairs, best, distances, F(0.8), *out]
+    args = [spots, counts, slots, pairs, best, distances, F(0.8), *out]
     yield Case((1, 1, 2), (256,), args, {"matched": EXACT, "matches": EXACT})
 
 
@@ -375,13 +381,25 @@ def warp_plates() -> Iterator[Case]:
 
 @case
 def warp_probes() -> Iterator[Case]:
-    probes = np.stack([textured(24, 40, s) for s in range(2)])
-    chosen = np.array([1, 0, 1], np.int32)
+    probes = np.stack([textured(24, 40, s) for s in range(3)])
     sizes = [48, 27, 384, 216]
     out = [np.full((3, 27, 48, 3), 9, F), np.full((3, 27, 48), 9, np.uint8)]
     inverses = INVERSES.reshape(3, 9).astype(F)
-    args = [probes, 40, 24, 320, 192, chosen, inverses, *sizes, *out]
+    args = [probes, 40, 24, 320, 192, inverses, *sizes, *out]
     yield Case(tiles(48, 27, 3), TILE, args, {"warped": EXACT, "covered": EXACT})
+
+
+@case
+def judge_textures() -> Iterator[Case]:
+    textures = np.stack([luma_of(24, 40, s) for s in range(3)])
+    frame, person = luma_of(27, 48, 1), np.zeros((13, 20), np.uint8)
+    person[4:9, 7:15] = 1
+    inverses = INVERSES.reshape(3, 9).astype(F)
+    for count in (40, 195):
+        known = [person, np.array([count], np.int32), 195, 20, 13]
+        args = [frame, textures, 40, 24, 320, 192, inverses, 48, 27, 384, 216, *known]
+        sums = np.full((3, 2), 5, np.int32)
+        yield Case(tiles(48, 27, 3), TILE, [*args, sums], {"sums": EXACT})
 
 
 # light.cu
@@ -415,9 +433,9 @@ def known(person: np.ndarray, is_known: bool) -> list[Any]:
 @case
 def fit_light() -> Iterator[Case]:
     arrays, _ = lit()
-    for is_known in (True, False):
+    for is_known, step in ((True, 1), (False, 1), (True, 7)):
         out = np.full((3, 3, 2), -1, F)
-        args = [*arrays, *known(arrays[3], is_known), 50, 30, out]
+        args = [*arrays, *known(arrays[3], is_known), 50, 30, step, out]
         yield Case((3, 1, 3), (256,), args, {"light": LIGHT})
 
 
@@ -433,14 +451,31 @@ def judge_plates() -> Iterator[Case]:
 
 @case
 def find_person() -> Iterator[Case]:
-    alpha = np.zeros((54, 100), np.float16)
     cv2.circle(mask := np.zeros((54, 96), np.uint8), (50, 30), 17, 255, -1)
-    alpha[:, :96] = cv2.GaussianBlur(mask, (0, 0), 2) / 255
-    alpha[:, 96:] = 1  # padding, which is not to be seen
-    for width, height in ((24, 13), (120, 60)):
+    alpha = (cv2.GaussianBlur(mask, (0, 0), 2) / 255).astype(np.float16)
+    shared = np.zeros((27, 48), F)
+    shared[10:16, 20:30] = rng().random((6, 10))
+    for gap, width, height in ((2, 24, 13), (0, 31, 17), (1, 48, 27)):
         out = [np.full((height, width), 9, np.uint8), np.full(1, -1, np.int32)]
-        args = [alpha.view(np.uint16), 96, 54, 100, F(0.1), width, height, *out]
-        yield Case(tiles(width, height), TILE, args, {"found": EXACT, "person_count": EXACT})
+        args = [alpha.view(np.uint16), 96, 54, shared, 48, 27, gap, F(0.4), width, height, *out]
+        yield Case(tiles(width, height), TILE, args, {"found": TIES, "person_count": EXACT})
+
+
+@case
+def drop_specks() -> Iterator[Case]:
+    found = (rng().random((27, 50)) < 0.7).astype(np.uint8)
+    found[4:9, :7] = found[20:, 40:] = 1
+    args = [found, 50, 27, np.full((27, 50), 9, np.uint8)]
+    yield Case(tiles(50, 27), TILE, args, {"opened": EXACT})
+
+
+@case
+def resize_person() -> Iterator[Case]:
+    person = (rng().random((27, 50)) < 0.5).astype(np.uint8)
+    for count, width, height in ((600, 41, 31), (1012, 41, 31), (600, 100, 54)):
+        args = [person, np.array([count], np.int32), 1012, 50, 27, width, height]
+        out = np.full((height, width), 9, np.uint8)
+        yield Case(tiles(width, height), TILE, [*args, out], {"target": EXACT})
 
 
 @case
@@ -491,3 +526,453 @@ def unpack_rgba8() -> Iterator[Case]:
 @case
 def unpack_rgba16() -> Iterator[Case]:
     return rgba_cases(np.uint16)
+
+
+# holes.cu
+
+
+def holed(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Coverage (3, H, W): holes at a border and within, nothing but a corner, all."""
+    coverage = np.ones((3, height, width), np.uint8)
+    coverage[0, :, : width // 5] = coverage[0, height // 2 :, width * 3 // 4 :] = 0
+    coverage[0, height // 3, width // 2] = 0
+    coverage[1] = 0
+    coverage[1, -height // 6 :, -width // 6 :] = 1
+    return coverage
+
+
+@case
+def find_solid() -> Iterator[Case]:
+    for small_width, small_height in ((20, 11), (31, 17), (60, 33)):
+        solid = np.full((3, small_height, small_width), 9, np.uint8)
+        args = [holed(33, 60), 60, 33, solid, small_width, small_height]
+        yield Case(tiles(small_width, small_height, 3), TILE, args, {"solid": EXACT})
+
+
+def columns_of(solid: np.ndarray, reach: np.float32) -> np.ndarray:
+    rows = np.zeros(solid.shape, np.int32)
+    find_rows(solid, *solid.shape[:0:-1], reach, rows)
+    return rows
+
+
+@case
+def nearest_in_column() -> Iterator[Case]:
+    for reach in (F(3.6), F(50)):
+        args = [holed(19, 40), 40, 19, reach, np.full((3, 19, 40), 9, np.int32)]
+        yield Case(tiles(40, 19, 3), TILE, args, {"rows": EXACT})
+
+
+@case
+def nearest_solid() -> Iterator[Case]:
+    for reach in (F(3.6), F(50)):
+        rows = columns_of(holed(19, 40), reach)
+        out = [np.full(rows.shape, 9, np.int32), np.full(rows.shape, 9, F)]
+        args = [rows, 40, 19, reach, *out]
+        yield Case(tiles(40, 19, 3), TILE, args, {"nearest": EXACT, "distance": EXACT})
+
+
+@case
+def fill_holes() -> Iterator[Case]:
+    coverage = holed(43, 90)
+    plate = np.stack([textured(43, 90, s) for s in range(3)]) * coverage[..., None]
+    small = rng().integers(0, 256, (3, 19, 40, 3)).astype(np.uint8)
+    for reach in (F(3.6), F(50)):
+        rows = columns_of(holed(19, 40), reach)
+        nearest, distance = np.zeros(rows.shape, np.int32), np.zeros(rows.shape, F)
+        find_nearest(rows, 40, 19, reach, nearest, distance)
+        out = [np.full(plate.shape, 9, np.uint8), np.full((3, 43, 90, 2), 9, np.uint8)]
+        args = [plate, coverage, 90, 43, small, nearest, distance, 40, 19, reach, *out]
+        yield Case(tiles(90, 43, 3), TILE, args, {"filled": TIES, "seen": EXACT})
+
+
+# pack.cu, for coverage and confidence
+
+
+@case
+def pack_coverage() -> Iterator[Case]:
+    seen = rng().choice(np.array([0, 254, 255], np.uint8), (2, 19, 41, 2))
+    out = [np.full((2, 19, 41), 9, np.uint8), np.zeros((2, 1, 19, 41), np.uint16)]
+    args = [seen, 41, 19, F(0.5), *out]
+    yield Case(tiles(41, 19, 2), TILE, args, {"reached": EXACT, "planes": EXACT})
+
+
+@case
+def tell_confidence() -> Iterator[Case]:
+    doubt = (rng().random((3, 1, 30, 37)) * [[[[0]]], [[[0.04]]], [[[1]]]]).astype(np.float16)
+    args = [doubt.view(np.uint16), 30 * 37, F(0.02), np.full(3, 9, F)]
+    yield Case((1, 1, 3), (256,), args, {"confidence": SUMS})
+
+
+# smooth.cu
+
+STRONGLY_TIED = Tolerance(1e-6, relative=2e-5)
+"""Nothing cancels: a dozen roundings in each of ten steps, of float32."""
+
+
+@case
+def smooth_lines() -> Iterator[Case]:
+    for height, width, channels, smoothness in ((23, 41, 3, 400), (300, 20, 1, 100), (1, 40, 4, 9)):
+        guide, signal = textured(height, width), rng().random((height, width, channels)).astype(F)
+        for is_down in (0, 1):
+            args = [guide, width, height, is_down, F(smoothness), F(10), channels, signal]
+            yield Case((width if is_down else height,), (256,), args, {"signal": STRONGLY_TIED})
+
+
+# field.cu
+
+ROUNDED = Tolerance(1e-6, relative=1e-5)
+"""A few operations in float32, in another order, and expf or logf."""
+
+
+def wandering(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Flow (h, w, 2): smooth, in part out of the picture, with vectors that have gone astray."""
+    random = rng(seed)
+    flow = cv2.resize(random.normal(0, 4, (4, 5, 2)).astype(F), (width, height))
+    flow[random.random((height, width)) < 0.02] = random.normal(0, 500, 2)
+    return flow
+
+
+def block_of(height: int, width: int) -> np.ndarray:
+    """(h, w) uint8, 1 in a block in the middle."""
+    out = np.zeros((height, width), np.uint8)
+    out[height // 4 : -height // 4, width // 3 : -width // 3] = 1
+    return out
+
+
+@case
+def displace_levels() -> Iterator[Case]:
+    for picture in (textured(25, 47), luma_of(25, 47)[..., None]):
+        args = [picture, 47, 25, picture.shape[-1], wandering(25, 47), np.zeros_like(picture)]
+        yield Case(tiles(47, 25), TILE, args, {"displaced": EXACT})
+
+
+@case
+def trust_flow() -> Iterator[Case]:
+    frame, moved = luma_of(25, 47), luma_of(25, 47).copy()
+    moved[:, 30:] = luma_of(25, 47, 1)[:, 30:]
+    slope, likeness = rng().random((25, 47)).astype(F) * 40, rng(1).random((25, 47)).astype(F)
+    covered, person = 1 - block_of(25, 47), block_of(25, 47)[::-1, ::-1].copy()
+    known = [wandering(25, 47), slope, likeness, covered, person]
+    args = [frame, moved, *known, F(0.25), F(14), F(20), 47, 25, np.zeros((25, 47, 3), F)]
+    yield Case(tiles(47, 25), TILE, args, {"trusted": ROUNDED})
+
+
+@case
+def believe_flow() -> Iterator[Case]:
+    flow, field = wandering(25, 47), wandering(25, 47, 1)
+    trust = rng().random((25, 47, 1)).astype(F)
+    trusted = np.concatenate([flow * trust, trust], -1)
+    around = cv2.blur(trusted, (5, 5))
+    for has_field in (0, 1):
+        out = [np.zeros((25, 47, 3), F), np.full((5, 2), -1, F)]
+        limits = [F(1), F(0.4), F(3), 47, 25]
+        args = [flow, trusted, around, field, has_field, *limits, *out]
+        yield Case((5,), (256,), args, {"signal": ROUNDED, "sums": SUMS})
+
+
+# relight.cu
+
+
+@case
+def compare_light() -> Iterator[Case]:
+    means = [cv2.blur(textured(25, 47, s), (5, 5)).astype(F) + F(0.25) for s in range(2)]
+    likeness, covered = rng().random((25, 47)).astype(F), 1 - block_of(25, 47)
+    person = block_of(25, 47)[::-1, ::-1].copy()
+    out = [np.zeros((25, 47, 4), F), np.full((5, 3), -1, F)]
+    args = [*means, likeness, covered, person, F(0.05), F(6), 47, 25, *out]
+    yield Case((5,), (256,), args, {"signal": ROUNDED, "sums": SUMS})
+
+
+@case
+def gain_of_light() -> Iterator[Case]:
+    signal = rng().normal(0, 1, (25, 47, 4)).astype(F)
+    signal[..., 3] = rng(1).random((25, 47))
+    limits = [F(0.06), F(-1.6), F(1.6), F(0.6)]
+    args = [signal, *limits, 47, 25, np.zeros((25, 47, 3), F)]
+    yield Case(tiles(47, 25), TILE, args, {"gain": ROUNDED})
+
+
+# render.cu
+
+
+@case
+def draw_plate() -> Iterator[Case]:
+    plate, light = textured(40, 70), np.array([[1.2, -6], [0.9, 3], [1.4, 4]], F)
+    field, gain = wandering(9, 15), rng().uniform(0.3, 2.5, (9, 16, 3)).astype(F)
+    for inverse in INVERSES:
+        for field_size, gain_size in (((15, 9), (16, 9)), ((0, 0), (0, 0))):
+            out = [np.full((37, 61, 3), 9, np.uint8), np.full((37, 61), 9, np.uint8)]
+            args = [plate, 70, 40, inverse.ravel().astype(F), light, field, *field_size, gain]
+            args += [*gain_size, 61, 37, *out, np.zeros(1, np.int32)]
+            tolerances = dict.fromkeys(("pixels", "coverage", "covered"), EXACT)
+            yield Case(tiles(61, 37), TILE, args, tolerances)
+
+
+@case
+def lay_over() -> Iterator[Case]:
+    above, above_coverage = textured(25, 47, 1), 1 - block_of(25, 47)
+    weight = rng().random((9, 15)).astype(F)
+    pixels, coverage = textured(25, 47), np.ones((25, 47), np.uint8)
+    coverage[:, 20:] = 0
+    out = [pixels, coverage, np.array([int(coverage.sum())], np.int32)]
+    tolerances = dict.fromkeys(("pixels", "coverage", "covered"), EXACT)
+    args = [above, above_coverage, weight, 15, 9, 47, 25, *out]
+    yield Case(tiles(47, 25), TILE, args, tolerances)
+
+
+# fuse.cu
+
+BLENDED = Tolerance(1e-6)
+"""Weights of up to 1, the sums of at most 33 terms in float32."""
+
+
+def layer_views() -> list[np.ndarray]:
+    """colour, covered, frame, person of a view."""
+    frame = textured(25, 47)
+    colour = (frame.astype(int) + rng().integers(-30, 31, frame.shape)).clip(0, 255)
+    covered, person = np.ones((25, 47), np.uint8), block_of(25, 47)
+    covered[:, 40:] = 0
+    return [colour.astype(np.uint8), covered, frame, person]
+
+
+@case
+def price_layer() -> Iterator[Case]:
+    for is_known, layer in ((1, 0), (0, 2)):
+        out = np.full((25, 47, 3), -1, F)
+        args = [*layer_views(), is_known, F(40), F(60), 47, 25, layer, 3, out]
+        yield Case(tiles(47, 25), TILE, args, {"prices": EXACT})
+
+
+@case
+def judge_layer() -> Iterator[Case]:
+    args = [*layer_views(), F(12), 47, 25, np.full((25, 47, 2), -1, F)]
+    yield Case(tiles(47, 25), TILE, args, {"judged": EXACT})
+
+
+def judged_regions(most: float) -> list[np.ndarray]:
+    """judged and regions (1175, 2): the cost up to `most`, the share that is judged."""
+    regions = rng().random((1175, 2)).astype(F)
+    regions[:, 0] *= regions[:, 1] * F(most)
+    judged = np.zeros((1175, 2), F)
+    judged[:, 1] = rng(1).random(1175) < 0.7
+    return [judged, regions]
+
+
+@case
+def count_costs() -> Iterator[Case]:
+    for most in (12, 60):
+        args = [*judged_regions(most), 1175, np.zeros(2048, np.int32)]
+        yield Case((3,), (256,), args, {"histogram": EXACT})
+
+
+@case
+def find_poor() -> Iterator[Case]:
+    for most, share in ((12, 1), (60, 1), (12, 0)):
+        judged, regions = judged_regions(most)
+        judged[:, 1] *= share
+        histogram = np.zeros(2048, np.int32)
+        count_costs_of(judged, regions, 1175, histogram)
+        args = [judged, regions, histogram, F(4), F(0.3), 1175, np.full(1175, 9, np.uint8)]
+        yield Case((5,), (256,), args, {"poor": EXACT})
+
+
+@case
+def choose_layers() -> Iterator[Case]:
+    costs = rng().integers(0, 6, (25, 47, 3)).astype(F)
+    for before in ((1175, 1175, 1175), (0, 1175, 11)):
+        out = [np.full((25, 47), 9, np.uint8), np.zeros(3, np.int32)]
+        args = [costs, 3, F(2), np.array(before, np.int32), 12, 47, 25, *out]
+        yield Case(tiles(47, 25), TILE, args, {"owner": EXACT, "owned": EXACT})
+
+
+def bell(radius: int) -> np.ndarray:
+    return cv2.getGaussianKernel(2 * radius + 1, radius / 4, cv2.CV_32F).ravel()
+
+
+@case
+def soften_owners() -> Iterator[Case]:
+    owner = rng().integers(0, 3, (5, 7)).astype(np.uint8).repeat(5, 0).repeat(7, 1)[:, :47].copy()
+    args = [owner, bell(5), 5, 47, 25, np.full((3, 25, 47), -1, F)]
+    yield Case(tiles(47, 25, 3), TILE, args, {"shares": BLENDED})
+
+
+@case
+def weigh_layers() -> Iterator[Case]:
+    shares = rng().random((3, 25, 47)).astype(F)
+    shares[2, :, :30] = 0
+    covered = np.ones((3, 25, 47), np.uint8)
+    covered[0, :, 30:] = covered[1, 10:] = covered[:, :4, :4] = 0
+    out = [np.full((3, 25, 47), -1, F), np.zeros(3, np.int32)]
+    args = [shares, covered, 3, bell(5), 5, 47, 25, *out]
+    yield Case(tiles(47, 25), TILE, args, {"weight": BLENDED, "used": EXACT})
+
+
+# view.cu
+
+SLID = Tolerance(0.0, relative=1e-6)
+"""Sums in double that lose and gain a term at a time: a float32 rounding."""
+
+
+@case
+def mean_of_lines() -> Iterator[Case]:
+    for shape, side in (((1, 70, 1, 45), 31), ((2, 9, 3, 33), 4), ((5, 66, 2, 7), 1)):
+        images, count, interleaved, across = shape
+        source = (rng().random(shape) * 255**2).astype(F)
+        target = np.full((images, across, count, interleaved), -1, F)
+        grid = (-(-across // 32), -(-count // 64), images * interleaved)
+        yield Case(grid, TILE, [source, count, interleaved, across, side, target], {"target": SLID})
+
+
+def in_a_row(pixels: int) -> tuple[tuple[int], tuple[int]]:
+    """Grid and block of a kernel that runs over pixels in a row."""
+    return (-(-pixels // 256),), (256,)
+
+
+@case
+def local_products() -> Iterator[Case]:
+    a, b = rng().integers(0, 256, (2, 19, 41)).astype(np.uint8)
+    for planes in (2, 5):
+        args = [a, b, a.size, planes, np.full((planes, 19, 41), -1, F)]
+        yield Case(*in_a_row(a.size), args, {"products": EXACT})
+
+
+@case
+def normalise_texture() -> Iterator[Case]:
+    luma = luma_of(19, 41)
+    luma[:, :9] = 77  # whose deviation is 0, or, by rounding, below
+    levels = luma.astype(F)
+    means = np.stack([cv2.blur(levels, (5, 5)), cv2.blur(levels * levels, (5, 5)) - F(0.01)])
+    args = [luma, means, luma.size, F(48), F(8), np.zeros_like(luma)]
+    yield Case(*in_a_row(luma.size), args, {"texture": EXACT})
+
+
+@case
+def correlate() -> Iterator[Case]:
+    x, y = rng().integers(0, 256, (2, 19, 41)).astype(F)
+    y[:, :20] = x[:, :20] * F(0.5) + F(3)
+    means = np.stack([cv2.blur(v, (5, 5)) for v in (x, y, x * x, y * y, x * y)])
+    args = [means, x.size, F(144), F(0.3), F(0.7), np.full_like(x, -1)]
+    yield Case(*in_a_row(x.size), args, {"agreement": EXACT})
+
+
+@case
+def gradient() -> Iterator[Case]:
+    args = [luma_of(19, 41), 41, 19, np.full((19, 41), -1, F)]
+    yield Case(tiles(41, 19), TILE, args, {"magnitude": EXACT})
+
+
+# flow.cu
+
+
+def shifted_pictures(height: int, width: int) -> np.ndarray:
+    """(3, H, W): a frame, its plate a few pixels off, and another place."""
+    wide = luma_of(height + 8, width + 8)
+    frame, plate = wide[4:-4, 4:-4], wide[2:-6, 5:-3]
+    return np.stack([frame, plate, luma_of(height, width, 5)])
+
+
+def patches_of(pictures: np.ndarray) -> tuple[tuple[int, ...], list[int]]:
+    """Grid of the searches, and width, height, columns and rows."""
+    images, height, width = pictures.shape
+    columns, rows = 1 + (width - 8) // 4, 1 + (height - 8) // 4
+    return (-(-columns * rows // 8), 1, images - 1), [width, height, columns, rows]
+
+
+@case
+def search_from_coarser() -> Iterator[Case]:
+    pictures = shifted_pictures(31, 46)
+    grid, sizes = patches_of(pictures)
+    found = np.full((2, sizes[2] * sizes[3], 2), 9, F)
+    coarser = rng().normal(0, 2, (2, 15, 23, 2)).astype(F)
+    coarser[:, :3] *= 20  # to beyond the picture
+    for start in ([coarser, 23, 15], [np.zeros((2, 1, 1, 2), F), 0, 0]):
+        yield Case(grid, (64,), [pictures, *sizes, *start, found], {"found": EXACT})
+    tiny = shifted_pictures(8, 8)
+    grid, sizes = patches_of(tiny)
+    start = [np.zeros((2, 1, 1, 2), F), 0, 0]
+    yield Case(grid, (64,), [tiny, *sizes, *start, np.zeros((2, 1, 2), F)], {"found": EXACT})
+
+
+@case
+def search_from_neighbours() -> Iterator[Case]:
+    pictures = shifted_pictures(31, 46)
+    grid, sizes = patches_of(pictures)
+    before = rng().normal(0, 3, (2, sizes[2] * sizes[3], 2)).astype(F)
+    args = [pictures, *sizes, before, np.full_like(before, 9)]
+    yield Case(grid, (64,), args, {"found": EXACT})
+
+
+@case
+def flow_of_patches() -> Iterator[Case]:
+    pictures = shifted_pictures(31, 46)
+    _, sizes = patches_of(pictures)
+    found = rng().normal(0, 5, (2, sizes[2] * sizes[3], 2)).astype(F)
+    args = [pictures, *sizes, found, np.zeros((2, 31, 46, 2), F)]
+    yield Case(tiles(46, 31, 2), TILE, args, {"flow": EXACT})
+
+
+@case
+def grow_flow() -> Iterator[Case]:
+    flow = rng().normal(0, 5, (2, 15, 23, 2)).astype(F)
+    args = [flow, 23, 15, 47, 31, np.zeros((2, 31, 47, 2), F)]
+    yield Case(tiles(47, 31, 2), TILE, args, {"larger": EXACT})
+
+
+# direct.cu
+
+PROJECTED = Tolerance(1e-5, relative=1e-6)
+"""Mapped in float64, with products summed in another order, and rounded to float32."""
+FITTED = Tolerance(1e-9, relative=1e-6)
+"""Equations solved in float64 in two ways: what the six rounds lose of sixteen digits."""
+
+
+def starts() -> np.ndarray:
+    """(3, 2, 9): homographies and their inverses; the second looks beyond the plate."""
+    beyond = np.array([[1.1, 0.02, -9.0], [0.01, 1.2, 7.5], [4e-4, -3e-4, 1.0]])
+    all_three = (TRUE_HOMOGRAPHY, beyond, np.eye(3))
+    return np.stack([np.stack([h.ravel(), np.linalg.inv(h).ravel()]) for h in all_three])
+
+
+@case
+def warp_textures() -> Iterator[Case]:
+    frame, plates = luma_of(31, 46), np.stack([luma_of(40, 51, s) for s in (1, 2, 3)])
+    out = [np.zeros((4, 31, 46), np.uint8), np.full((3, 31, 46), 9, np.uint8)]
+    args = [frame, plates, 51, 40, starts(), 46, 31, *out]
+    yield Case(tiles(46, 31, 4), TILE, args, {"pictures": EXACT, "inside": EXACT})
+
+
+@case
+def weigh_vectors() -> Iterator[Case]:
+    pictures = np.concatenate([shifted_pictures(31, 46), luma_of(31, 46, 7)[None]])
+    inside = np.full((3, 31, 46), 255, np.uint8)
+    inside[1, :, 30:] = 0
+    person = np.zeros((31, 46), np.uint8)
+    person[10:25, 12:20] = 1
+    flow = rng().normal(0, 2, (3, 31, 46, 2)).astype(F)
+    flow[0, :4] = 1e9
+    for stride, columns, rows in ((3, 15, 10), (1, 46, 31)):
+        vectors = np.full((3, columns * rows, 4), -1, F)
+        args = [pictures, inside, 46, 31, flow, person, F(0.25), starts(), stride, columns, rows]
+        grid = (-(-columns * rows // 256), 1, 3)
+        yield Case(grid, (256,), [*args, F(20), F(24), vectors], {"vectors": PROJECTED})
+
+
+@case
+def fit_vectors() -> Iterator[Case]:
+    width, height, stride, columns, rows = 46, 31, 2, 23, 15
+    begin = starts()
+    ys, xs = np.mgrid[1:31:2, 1:46:2]
+    points = np.stack([xs.ravel(), ys.ravel()], -1)
+    vectors = np.zeros((3, columns * rows, 4), F)
+    for n, homography in enumerate(begin[:, 0].reshape(3, 3, 3)):
+        vectors[n, :, :2] = project(np.linalg.inv(homography), points)
+    vectors[..., :2] += rng().normal(0, 0.2, vectors[..., :2].shape)
+    vectors[:, ::5, :2] += rng(1).normal(0, 9, vectors[:, ::5, :2].shape)
+    vectors[..., 2:] = rng(2).random(vectors[..., 2:].shape) * [1, 40]
+    vectors[:, ::7, 2] = 0
+    vectors[2, 30:, 2] = 0  # too few
+    begin[0] = begin[2]  # one that is to be found
+    widths = np.array([6, 3, 1.5, 0.75, 0.4, 0.4])
+    args = [vectors, width, height, stride, columns, rows, begin, widths, 6]
+    args += [F(24), F(1), 50, np.full((3, 13), -1.0)]
+    yield Case((1, 1, 3), (256,), args, {"fits": FITTED})

@@ -86,10 +86,16 @@ def p010_to_rgb(
     rgb[:] = rgb_from_planes(luma, chroma, width, height, site_x, site_y, 1 / 256, matrix, pose)
 
 
-def ycbcr_to_rgb(ycbcr, width, height, matrix, pose, rgb):
+def ycbcr_to_rgb(ycbcr, width, height, is_left, matrix, pose, rgb):
     for picture, out in zip(ycbcr.astype(F), rgb, strict=True):
-        y, cb, cr = np.split(picture, 3, -1)
-        out[:] = upright(rgb_of(matrix, y, cb, cr), pose)
+        chroma = picture[..., 1:]
+        if is_left:
+            at = np.arange(width)
+            left, right, far = (chroma[:, np.clip(at + d, 0, width - 1)] for d in (-1, 1, 2))
+            near = chroma + right
+            on_sample = near * F(0.75) - (left + far) * F(0.25)
+            chroma = np.where(at[:, None] % 2, near * F(0.5), on_sample)
+        out[:] = upright(rgb_of(matrix, picture[..., :1], chroma[..., :1], chroma[..., 1:]), pose)
 
 
 def luma_from_rgb(rgb, width, height, luma):
@@ -222,7 +228,7 @@ def compact_keypoints(
     frame_width,
     frame_height,
     fewest,
-    points,
+    kept,
     packed,
     counts,
 ):
@@ -233,7 +239,8 @@ def compact_keypoints(
         beside = there & (person[y, x] == 0)
         keep = beside if person_count[0] < most and beside.sum() >= fewest else there
         counts[n] = keep.sum()
-        points[n, : counts[n]] = image[keep, :2]
+        kept[n] = 0
+        kept[n, : counts[n]] = image[keep]
         packed[n, : counts[n]] = descriptors[n, keep]
 
 
@@ -310,24 +317,29 @@ def describe(
 # match.cu
 
 
-def hamming_best_two(descriptors, counts, slots, pairs, best, distances):
-    bits = np.unpackbits(descriptors.view(np.uint8), axis=-1).astype(np.int32)
+def hamming_best_two(descriptors, spots, counts, slots, pairs, apart, best, distances):
+    bits = np.unpackbits(descriptors.view(np.uint8), axis=-1).astype(F)
     for row, (query, train) in enumerate(pairs):
         a, b = bits[query, : counts[query]], bits[train, : counts[train]]
-        apart = np.full((len(a), counts[train] + 2), 257)  # two that are farther than any
-        apart[:, : len(b)] = a @ (1 - b).T + (1 - a) @ b.T
-        best[row, : len(a)] = apart.argmin(1) if len(b) else 0
-        distances[row, : len(a)] = np.sort(apart, 1)[:, :2]
+        far = np.full((len(a), counts[train] + 1), 257)  # one that is farther than any
+        far[:, : len(b)] = a @ (1 - b).T + (1 - a) @ b.T
+        best[row, : len(a)] = nearest = far.argmin(1) if len(b) else 0
+        distances[row, : len(a), 0] = far.min(1)
+        x, y = spots[train, : counts[train], :2].T
+        near = (x - x[:, None]) ** 2 + (y - y[:, None]) ** 2 <= apart * apart
+        if len(b):
+            far[:, : len(b)][near[nearest]] = 257
+        distances[row, : len(a), 1] = far.min(1)
 
 
-def mutual_matches(points, counts, slots, pairs, best, distances, ratio, matched, matches):
+def mutual_matches(spots, counts, slots, pairs, best, distances, ratio, matched, matches):
     for pair in range(len(matches)):
         query, train = pairs[pair]
         rows = np.arange(counts[query] if counts[train] >= 2 else 0)
         there, back = best[pair, rows], best[len(matches) + pair]
         first, second = distances[pair, rows].T.astype(F)
         rows = rows[(back[there] == rows) & (first < ratio * second)]
-        found = np.hstack([points[query, rows], points[train, best[pair, rows]]])
+        found = np.hstack([spots[query, rows, :2], spots[train, best[pair, rows], :2]])
         matched[pair, : len(found)] = found
         matches[pair] = len(found)
 
@@ -496,13 +508,43 @@ def warp_plates(
         covered[n] += has_data.sum()
 
 
+def mapped_reduced(homography, small, frame, plate, small_plate):
+    """The same between small pictures; all sizes (width, height)."""
+    half = F(0.5)
+    x = (np.arange(small[0], dtype=F) + half) * (F(frame[0]) / F(small[0])) - half
+    y = (np.arange(small[1], dtype=F) + half) * (F(frame[1]) / F(small[1])) - half
+    u, v, w = mapped(homography, x, y)
+    u = (u + half) * (F(small_plate[0]) / F(plate[0])) - half
+    v = (v + half) * (F(small_plate[1]) / F(plate[1])) - half
+    return u, v, w
+
+
+def sampled_with_border(levels, u, v, is_ahead):
+    """levels (H, W) at points u, v; they are 0 all around."""
+    height, width = levels.shape
+    near = is_ahead & (u > -1) & (v > -1) & (u < width) & (v < height)
+    u, v = np.where(near, u, F(0)), np.where(near, v, F(0))
+    left, top = np.floor(u).astype(int), np.floor(v).astype(int)
+    along, down = u - left.astype(F), v - top.astype(F)
+    a, b, d, e = (
+        np.pad(levels.astype(F), 1)[top + 1 + j, left + 1 + i] for j in (0, 1) for i in (0, 1)
+    )
+    above, below = a + (b - a) * along, d + (e - d) * along
+    return np.where(near, above + (below - above) * down, F(0))
+
+
+def mean_of_nine(levels):
+    """(H, W) int: rounded means of 3 x 3 levels, mirrored at the edges."""
+    around = np.pad(levels.astype(int), 1, "reflect")[None]
+    return (windowed(around, 1)[0] + 4) // 9
+
+
 def warp_probes(
     probes,
     probe_width,
     probe_height,
     plate_width,
     plate_height,
-    chosen,
     plate_from_frame,
     width,
     height,
@@ -511,24 +553,52 @@ def warp_probes(
     warped,
     covered,
 ):
-    half = F(0.5)
-    x = (np.arange(width, dtype=F) + half) * (F(frame_width) / F(width)) - half
-    y = (np.arange(height, dtype=F) + half) * (F(frame_height) / F(height)) - half
+    sizes = (width, height), (frame_width, frame_height), (plate_width, plate_height)
     for n, homography in enumerate(plate_from_frame):
-        u, v, w = mapped(homography, x, y)
-        u = (u + half) * (F(probe_width) / F(plate_width)) - half
-        v = (v + half) * (F(probe_height) / F(plate_height)) - half
+        u, v, w = mapped_reduced(homography, *sizes, (probe_width, probe_height))
         covered[n] = (w > 0) & is_inside(u, v, probe_width, probe_height)
-        warped[n] = sampled(probes[chosen[n]].astype(F), u, v, covered[n] > 0)
+        warped[n] = sampled(probes[n].astype(F), u, v, covered[n] > 0)
+
+
+def judge_textures(
+    frame,
+    textures,
+    texture_width,
+    texture_height,
+    plate_width,
+    plate_height,
+    plate_from_frame,
+    width,
+    height,
+    frame_width,
+    frame_height,
+    person,
+    person_count,
+    most,
+    columns,
+    rows,
+    sums,
+):
+    sizes = (width, height), (frame_width, frame_height), (plate_width, plate_height)
+    at = np.arange(height)[:, None] * rows // height, np.arange(width) * columns // width
+    beside = (person[at] == 0) | (person_count[0] >= most)
+    for n, homography in enumerate(plate_from_frame):
+        u, v, w = mapped_reduced(homography, *sizes, (texture_width, texture_height))
+        has_data = (w > 0) & is_inside(u, v, texture_width, texture_height)
+        warped = to_levels(sampled_with_border(textures[n], u, v, w > 0))
+        apart = np.abs(mean_of_nine(frame) - mean_of_nine(warped))
+        price = np.where(has_data, np.minimum(apart, 60), 50)[beside]
+        sums[n] += price.sum(), price.size
 
 
 # light.cu
 
 
-def fit_light(frame, warped, covered, person, person_count, most, width, height, light):
+def fit_light(frame, warped, covered, person, person_count, most, width, height, step, light):
     beside = person == 0 if person_count[0] < most else np.ones_like(person, bool)
     for picture, has_data, out in zip(warped, covered > 0, light, strict=True):
-        seen = has_data & beside
+        one = np.arange(width * height).reshape(height, width) % step == 0
+        seen = has_data & beside & one
         out[:] = gain_and_bias(frame[seen], picture[seen])
 
 
@@ -546,15 +616,34 @@ def judge_plates(
 
 
 def find_person(
-    alpha, alpha_width, alpha_height, alpha_pitch, least, width, height, found, person_count
+    alpha,
+    alpha_width,
+    alpha_height,
+    shared,
+    columns,
+    rows,
+    gap,
+    least,
+    width,
+    height,
+    found,
+    person_count,
 ):
-    values = alpha.view(np.float16)[:, :alpha_width].astype(float)
-    for y, x in np.ndindex(height, width):
-        left, top = x * alpha_width // width, y * alpha_height // height
-        right = max((x + 1) * alpha_width // width, left + 1)
-        bottom = max((y + 1) * alpha_height // height, top + 1)
-        found[y, x] = values[top:bottom, left:right].mean() > least
+    def reduced(values, to_width, to_height):
+        across = overlaps(values.shape[1], values.shape[1], to_width)
+        return overlaps(values.shape[0], values.shape[0], to_height) @ values @ across.T
+
+    near = np.pad(shared, gap)
+    windows = np.lib.stride_tricks.sliding_window_view(near, (2 * gap + 1,) * 2)
+    own = reduced(alpha.view(np.float16).astype(float), columns, rows) * (1 - windows.max((-1, -2)))
+    found[:] = reduced(own, width, height) > least
     person_count[0] = 0
+
+
+def drop_specks(found, width, height, opened):
+    windows = np.lib.stride_tricks.sliding_window_view
+    inner = windows(np.pad(found, 1, constant_values=1), (3, 3)).min((-1, -2))
+    opened[:] = windows(np.pad(inner, 1), (3, 3)).max((-1, -2))
 
 
 def widen_person(found, width, height, radius, person, person_count):
@@ -566,6 +655,11 @@ def widen_person(found, width, height, radius, person, person_count):
             top, left = radius + dy, radius + dx
             person |= padded[top : top + height, left : left + width]
     person_count[0] += person.sum()
+
+
+def resize_person(person, person_count, most, columns, rows, width, height, target):
+    at = np.arange(height)[:, None] * rows // height, np.arange(width) * columns // width
+    target[:] = person[at] if person_count[0] < most else 0
 
 
 # pack.cu
@@ -596,3 +690,642 @@ def unpack_rgba8(alpha, foreground, padded_width, padded_height, width, height, 
 
 def unpack_rgba16(alpha, foreground, padded_width, padded_height, width, height, rgba):
     rgba[:] = unpacked(alpha, foreground, width, height, 65535)
+
+
+# holes.cu
+
+
+def find_solid(coverage, width, height, solid, small_width, small_height):
+    rows = overlaps(height, height, small_height)
+    columns = overlaps(width, width, small_width)
+    missing = np.einsum("yv,xu,nvu->nyx", rows, columns, coverage == 0, optimize=True)
+    solid[:] = missing * 510 < 1
+
+
+def nearest_in_column(solid, small_width, small_height, reach, rows):
+    most = int(reach) + 3
+    for n, y, x in np.ndindex(solid.shape):
+        candidates = np.flatnonzero(solid[n, :, x])
+        near = candidates[np.abs(candidates - y) < most]
+        rows[n, y, x] = near[np.abs(near - y).argmin()] if near.size else -1
+
+
+def nearest_solid(rows, small_width, small_height, reach, nearest, distance):
+    most = int(reach) + 3
+    offsets = sorted(range(-most + 1, most), key=abs)  # of two, the left one
+    for n, y, x in np.ndindex(rows.shape):
+        columns = np.array([x + by for by in offsets if 0 <= x + by < small_width])
+        row = rows[n, y, columns]
+        squared = np.where(row < 0, most * most, (columns - x) ** 2 + (row - y) ** 2)
+        best = squared.argmin()
+        is_near = squared[best] < most * most
+        nearest[n, y, x] = row[best] * small_width + columns[best] if is_near else -1
+        distance[n, y, x] = np.sqrt(F(min(squared[best], most * most)))
+
+
+def fill_holes(
+    plate,
+    coverage,
+    width,
+    height,
+    small,
+    nearest,
+    distance,
+    small_width,
+    small_height,
+    reach,
+    filled,
+    seen,
+):
+    at_x = (np.arange(width, dtype=F) + F(0.5)) * (F(small_width) / F(width)) - F(0.5)
+    at_y = (np.arange(height, dtype=F) + F(0.5)) * (F(small_height) / F(height)) - F(0.5)
+    for n, covered in enumerate(coverage > 0):
+        guess = small[n].reshape(-1, 3)[nearest[n].clip(0)]
+        far = blended(distance[n][..., None], at_x, at_y)[..., 0]
+        reached = covered | (far <= reach)
+        colours = to_levels(blended(guess, at_x, at_y))
+        filled[n] = np.where((reached & ~covered)[..., None], colours, plate[n])
+        seen[n] = np.stack([covered, reached], -1) * 255
+
+
+# pack.cu, for coverage and confidence
+
+
+def pack_coverage(seen, width, height, guessed, reached, planes):
+    shown, all_of_it = (seen == 255).transpose(3, 0, 1, 2)
+    reached[:] = all_of_it
+    planes[:, 0] = np.where(shown, F(1), all_of_it * guessed).astype(np.float16).view(np.uint16)
+
+
+def tell_confidence(doubt, pixels, doubtful, confidence):
+    means = doubt.view(np.float16).astype(float).reshape(-1, pixels).mean(1)
+    confidence[:] = 1 / (1 + means / doubtful)
+
+
+# smooth.cu
+
+
+def solved(ties, values):
+    """u of (1 + left + right) u_i - left u_(i-1) - right u_(i+1) = values (n, lines, C), by
+    Thomas's algorithm; ties (n - 1, lines) between neighbours."""
+    ties = np.pad(ties, ((1, 1), (0, 0)))[..., None]
+    right, u = np.zeros((len(values), *ties.shape[1:])), values.copy()
+    for i in range(len(values)):
+        pivot = 1 + ties[i] + ties[i + 1] - (ties[i] * right[i - 1] if i else 0)
+        right[i] = ties[i + 1] / pivot
+        u[i] = (u[i] + (ties[i] * u[i - 1] if i else 0)) / pivot
+    for i in range(len(values) - 2, -1, -1):
+        u[i] += right[i] * u[i + 1]
+    return u
+
+
+def smooth_lines(guide, width, height, is_down, smoothness, edge, channels, signal):
+    colours, values = guide.astype(float), signal.astype(float)
+    if not is_down:
+        colours, values = colours.swapaxes(0, 1), values.swapaxes(0, 1)
+    apart = np.sqrt(np.square(np.diff(colours, axis=0)).sum(-1))
+    out = solved(smoothness * np.exp(-apart / edge), values)
+    signal[:] = out if is_down else out.swapaxes(0, 1)
+
+
+# field.cu
+
+
+def at_points(picture, x, y):
+    """(H, W, C) of picture (h, w, C) at points (H, W), bilinear, float32; 0 outside."""
+    height, width = picture.shape[:2]
+    x, y = x.clip(-1, width), y.clip(-1, height)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    along, down = (x - left.astype(F))[..., None], (y - top.astype(F))[..., None]
+    padded = np.pad(picture.astype(F), ((1, 2), (1, 2), (0, 0)))
+    a, b = padded[top + 1, left + 1], padded[top + 1, left + 2]
+    c, d = padded[top + 2, left + 1], padded[top + 2, left + 2]
+    above, below = a + (b - a) * along, c + (d - c) * along
+    return above + (below - above) * down
+
+
+def displacement(flow):
+    """Where x + flow lies: x, y (H, W) float32."""
+    height, width = flow.shape[:2]
+    return np.arange(width, dtype=F) + flow[..., 0], np.arange(height, dtype=F)[:, None] + flow[
+        ..., 1
+    ]
+
+
+def displace_levels(picture, width, height, channels, flow, displaced):
+    displaced[:] = to_levels(at_points(picture, *displacement(flow)))
+
+
+def trust_flow(
+    frame,
+    moved,
+    flow,
+    slope,
+    likeness,
+    covered,
+    person,
+    in_person,
+    matched,
+    textured,
+    width,
+    height,
+    trusted,
+):
+    apart = np.abs(frame.astype(np.int64) - moved)
+    error = (windowed(np.pad(apart, 2, "reflect")[None], 2)[0] + 12) // 25
+    has_data = at_points(covered[..., None], *displacement(flow))[..., 0] > 0.5
+    trust = slope / (slope + textured) * np.exp(-np.square(error.astype(F) / matched)) * likeness
+    trust = trust * has_data * np.where(person, in_person, F(1))
+    trusted[:] = np.concatenate([flow, np.ones_like(flow[..., :1])], -1) * trust[..., None]
+
+
+def per_block(values):
+    """(blocks, C), the sums of values (h, w, C) over blocks of 256 pixels."""
+    values = values.reshape(-1, values.shape[-1])
+    blocks = -(-len(values) // 256)
+    padded = np.pad(values, ((0, blocks * 256 - len(values)), (0, 0)))
+    return padded.reshape(blocks, 256, -1).sum(1, dtype=float)
+
+
+def believe_flow(
+    flow,
+    trusted,
+    around,
+    field,
+    has_field,
+    lonely,
+    needed,
+    reach,
+    width,
+    height,
+    signal,
+    sums,
+):
+    company = around[..., :2] / (around[..., 2:] + F(1e-3))
+    apart = np.square(flow - company).sum(-1)
+    trust = trusted[..., 2] / (1 + apart / lonely**2) ** 2
+    total = flow + at_points(field, *displacement(flow)) if has_field else flow
+    signal[..., :2] = total.clip(-reach, reach) * trust[..., None]
+    signal[..., 2] = trust
+    is_off = np.square(flow).sum(-1) > needed * needed
+    sums[:] = per_block(np.stack([trust * is_off, trust], -1))
+
+
+# relight.cu
+
+
+def compare_light(
+    frame_mean,
+    plate_mean,
+    likeness,
+    covered,
+    person,
+    in_person,
+    darkness,
+    width,
+    height,
+    signal,
+    sums,
+):
+    frame_log, plate_log = (np.log(to_levels(x) + darkness) for x in (frame_mean, plate_mean))
+    gain, trust = frame_log - plate_log, likeness * covered * np.where(person, in_person, F(1))
+    signal[..., :3], signal[..., 3] = gain * trust[..., None], trust
+    looked_at = np.zeros_like(trust)
+    looked_at[::4, ::4] = np.abs(gain[::4, ::4]).sum(-1)
+    sums[:] = per_block(np.stack([looked_at, trust * np.abs(gain).max(-1), trust], -1))
+
+
+def gain_of_light(signal, no_evidence, low, high, hue, width, height, gain):
+    logs = (signal[..., :3] / (signal[..., 3:] + no_evidence)).clip(low, high)
+    mean = logs.mean(-1, keepdims=True)
+    gain[:] = np.exp(mean + (logs - mean).clip(-hue, hue))
+
+
+# render.cu
+
+
+def upsampled(values, width, height):
+    """values (h, w, C) at the size of a frame."""
+    rows, columns = values.shape[:2]
+    half = F(0.5)
+    at_x = (np.arange(width, dtype=F) + half) * (F(columns) / F(width)) - half
+    at_y = (np.arange(height, dtype=F) + half) * (F(rows) / F(height)) - half
+    return blended(values, at_x, at_y)
+
+
+def draw_plate(
+    plate,
+    plate_width,
+    plate_height,
+    plate_from_frame,
+    light,
+    field,
+    field_width,
+    field_height,
+    gain,
+    gain_width,
+    gain_height,
+    frame_width,
+    frame_height,
+    pixels,
+    coverage,
+    covered,
+):
+    x, y = np.arange(frame_width, dtype=F), np.arange(frame_height, dtype=F)[:, None]
+    if field_width:
+        moved = upsampled(field, frame_width, frame_height)
+        x = x + moved[..., 0] * (F(frame_width) / F(field_width))
+        y = y + moved[..., 1] * (F(frame_height) / F(field_height))
+    h = plate_from_frame
+    w = h[6] * x + h[7] * y + h[8]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = (h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w
+    has_data = (w > 0) & is_inside(u, v, plate_width, plate_height)
+    lit = to_levels(plate * light[:, 0] + light[:, 1]).astype(F)
+    levels = to_levels(sampled(lit, u, v, has_data))
+    if gain_width:
+        levels = to_levels(levels * upsampled(gain, frame_width, frame_height))
+    pixels[:], coverage[:] = levels, has_data
+    covered[0] += has_data.sum()
+
+
+def lay_over(
+    above,
+    above_coverage,
+    weight,
+    weight_width,
+    weight_height,
+    width,
+    height,
+    pixels,
+    coverage,
+    covered,
+):
+    is_new = (above_coverage > 0) & (coverage == 0)
+    share = upsampled(weight[..., None], width, height)[..., 0] * above_coverage
+    share = np.where(is_new, F(1), share)[..., None]
+    below = pixels.astype(F)
+    pixels[:] = to_levels(below + (above.astype(F) - below) * share)
+    coverage |= above_coverage
+    covered[0] += is_new.sum()
+
+
+# fuse.cu
+
+
+def level_difference(colour, frame, clip):
+    return np.minimum(to_levels(np.abs(colour.astype(F) - frame).sum(-1) / F(3)), clip)
+
+
+def price_layer(
+    colour,
+    covered,
+    frame,
+    person,
+    is_known,
+    clip,
+    uncovered,
+    width,
+    height,
+    layer,
+    layers,
+    prices,
+):
+    hidden = (person > 0) & bool(is_known)
+    price = np.where(hidden, 0, level_difference(colour, frame, clip))
+    prices[..., layer] = np.where(covered, price, uncovered)
+
+
+def judge_layer(colour, covered, frame, person, clip, width, height, judged):
+    counts = (covered > 0) & (person == 0)
+    judged[..., 0] = level_difference(colour, frame, clip) * counts
+    judged[..., 1] = counts
+
+
+def cost_bins(judged, regions):
+    """Costs of regions (..., 2), and the bins of those that are judged."""
+    costs = regions[..., 0] / (regions[..., 1] + F(1e-3))
+    return costs, (costs[judged[..., 1] > 0] / F(0.02)).astype(int).clip(0, 2047)
+
+
+def count_costs(judged, regions, pixels, histogram):
+    histogram += np.bincount(cost_bins(judged, regions)[1], minlength=2048).astype(np.int32)
+
+
+def find_poor(judged, regions, histogram, worth, least, pixels, poor):
+    costs, bins = cost_bins(judged, regions)
+    middle = np.sort(bins)[(len(bins) - 1) // 2] if len(bins) else 0
+    usual = (F(middle) + F(0.5)) * F(0.02)
+    poor[:] = (judged[..., 1] > 0) & (costs > usual + worth) & (regions[..., 1] > least)
+
+
+def choose_layers(costs, layers, loyalty, owned_before, fewest, width, height, owner, owned):
+    prices = costs.copy()
+    prices[..., 1:] += loyalty
+    prices[..., 1:][..., owned_before[1:] < fewest] = np.inf
+    owner[:] = prices.argmin(-1)
+    owned += np.bincount(owner.ravel(), minlength=layers).astype(np.int32)
+
+
+def soften_owners(owner, weights, radius, width, height, shares):
+    for layer, share in enumerate(shares):
+        own = np.pad((owner == layer).astype(F), ((0, 0), (radius, radius)), "reflect")
+        share[:] = sum(w * own[:, k : k + width] for k, w in enumerate(weights))
+
+
+def weigh_layers(shares, covered, layers, weights, radius, width, height, weight, used):
+    padded = np.pad(shares, ((0, 0), (radius, radius), (0, 0)), "reflect")
+    own = sum(w * padded[:, k : k + height] for k, w in enumerate(weights))
+    around = np.pad(covered, ((0, 0), (1, 1), (1, 1)), "edge")
+    own = own * (windowed(around.astype(int), 1) == 9)
+    weight[:] = own / np.maximum(own.sum(0), F(1e-6))
+    used += (weight > 0).sum((1, 2)).astype(np.int32)
+
+
+# view.cu
+
+
+def mean_of_lines(source, count, interleaved, across, side, target):
+    around = (side // 2, side - 1 - side // 2)
+    padded = np.pad(source.astype(float), ((0, 0), around, (0, 0), (0, 0)), "reflect")
+    means = sum(padded[:, k : k + count] for k in range(side)) / side
+    target[:] = means.transpose(0, 3, 1, 2)
+
+
+def local_products(a, b, pixels, planes, products):
+    x, y = a.astype(F), b.astype(F)
+    products[:] = (x, x * x) if planes == 2 else (x, y, x * x, y * y, x * y)
+
+
+def normalise_texture(luma, means, pixels, contrast, least, texture):
+    deviation = np.sqrt(np.maximum(means[1] - means[0] * means[0], F(0)))
+    normal = (luma.astype(F) - means[0]) * (contrast / (deviation + least)) + F(128)
+    texture[:] = normal.clip(0, 255).astype(np.uint8)
+
+
+def correlate(means, pixels, flatness, low, high, agreement):
+    x, y, xx, yy, xy = means
+    spread = (xx - x * x + flatness) * (yy - y * y + flatness)
+    correlation = (xy - x * y) / np.sqrt(np.maximum(spread, F(1)))
+    agreement[:] = ((correlation - low) / (high - low)).clip(0, 1)
+
+
+def sobels(picture):
+    """Sobel's derivatives of (H, W), along x and along y, times 8, as float32."""
+    levels = np.pad(picture.astype(F), 1, "reflect")
+    tall = levels[:-2] + 2 * levels[1:-1] + levels[2:]
+    wide = levels[:, :-2] + 2 * levels[:, 1:-1] + levels[:, 2:]
+    return tall[:, 2:] - tall[:, :-2], wide[2:] - wide[:-2]
+
+
+def gradient(picture, width, height, magnitude):
+    across, down = sobels(picture)
+    magnitude[:] = np.sqrt(across * across + down * down) * F(0.125)
+
+
+# flow.cu
+
+
+def added(values):
+    """The sum over the last axis, one after the other."""
+    return sum(values[..., k] for k in range(values.shape[-1]))
+
+
+def over_patch(values):
+    """(P, 8, 8) to (P): along each row, then row with row, as the threads of a patch do."""
+    sums = added(values)
+    for bits in (4, 2, 1):
+        sums = sums + sums[:, np.arange(8) ^ bits]
+    return sums[:, 0]
+
+
+class PatchesOf:
+    """The patches of a level of the frame, (P, 8, 8), to be compared with one plate's."""
+
+    def __init__(self, frame, plate, columns, rows):
+        numbers = np.arange(columns * rows)
+        self.columns, self.rows, self.plate = columns, rows, plate
+        self.left, self.top = numbers % columns * 4, numbers // columns * 4
+        self.ys = self.top[:, None, None] + np.arange(8)[:, None]
+        self.xs = self.left[:, None, None] + np.arange(8)
+        across, down = sobels(frame)
+        self.levels = frame[self.ys, self.xs].astype(F)
+        self.across, self.down = across[self.ys, self.xs], down[self.ys, self.xs]
+        self.sums = over_patch(self.across), over_patch(self.down)
+        xx, xy, yy = (
+            over_patch(a * b)
+            for a, b in (
+                (self.across, self.across),
+                (self.across, self.down),
+                (self.down, self.down),
+            )
+        )
+        determinant = np.maximum(xx * yy - xy * xy, F(1e-3))
+        self.inverse = yy / determinant, -xy / determinant, xx / determinant
+
+    def off(self, flow):
+        """How much brighter than the patch the plate is where the flow (P, 2) leads."""
+        height, width = self.plate.shape
+        u = (self.left.astype(F) + flow[:, 0]).clip(F(-7), F(width - 1))
+        v = (self.top.astype(F) + flow[:, 1]).clip(F(-7), F(height - 1))
+        left, top = np.floor(u), np.floor(v)
+        along, below = (u - left)[:, None, None], (v - top)[:, None, None]
+        xs = (left.astype(int)[:, None, None] + np.arange(9)).clip(0, width - 1)
+        ys = top.astype(int)[:, None, None] + np.arange(8)[:, None]
+        levels = self.plate.astype(F)
+        line, following = (levels[(ys + k).clip(0, height - 1), xs] for k in (0, 1))
+        lines = line + (following - line) * below
+        return lines[..., :-1] + (lines[..., 1:] - lines[..., :-1]) * along - self.levels
+
+    def cost(self, off):
+        total = over_patch(off)
+        return over_patch(off * off) - total * total / F(64)
+
+    def best(self, guesses):
+        """Of flows (P, 2), the first that fits best."""
+        costs = np.stack([self.cost(self.off(guess)) for guess in guesses])
+        return np.stack(guesses)[costs.argmin(0), np.arange(len(self.left))]
+
+    def descended(self, start):
+        flow, before = start.copy(), np.full(len(start), F(1e30))
+        is_active = np.ones(len(start), bool)
+        for _ in range(8):
+            off = self.off(flow)
+            cost, total = self.cost(off), over_patch(off)
+            is_active &= cost < before
+            before = cost
+            x = over_patch(off * self.across) - total * self.sums[0] / F(64)
+            y = over_patch(off * self.down) - total * self.sums[1] / F(64)
+            xx, xy, yy = self.inverse
+            step = np.stack([xx * x + xy * y, xy * x + yy * y], -1)
+            flow = np.where(is_active[:, None], flow - step * F(0.25 * 8), flow)
+        by = flow - start
+        is_near = by[:, 0] * by[:, 0] + by[:, 1] * by[:, 1] <= 64
+        return np.where(is_near[:, None], flow, start)
+
+
+def grown(flow, width, height):
+    """A flow (h, w, 2) at a larger size, in pixels of that."""
+    from_height, from_width = flow.shape[:2]
+    scale_x, scale_y = F(from_width) / F(width), F(from_height) / F(height)
+    u = (np.arange(width, dtype=F) + F(0.5)) * scale_x - F(0.5)
+    v = (np.arange(height, dtype=F) + F(0.5)) * scale_y - F(0.5)
+    larger = blended(flow, u.clip(0, from_width - 1), v.clip(0, from_height - 1))
+    return larger / np.stack([scale_x, scale_y])
+
+
+def search_from_coarser(
+    pictures, width, height, columns, rows, coarser, coarser_width, coarser_height, found
+):
+    for plate, above, out in zip(pictures[1:], coarser, found, strict=True):
+        patches = PatchesOf(pictures[0], plate, columns, rows)
+        guesses = [np.zeros_like(out)]
+        if coarser_width:
+            guesses.insert(0, grown(above, width, height)[patches.top + 4, patches.left + 4])
+        out[:] = patches.descended(patches.best(guesses))
+
+
+def search_from_neighbours(pictures, width, height, columns, rows, before, found):
+    for plate, own, out in zip(pictures[1:], before, found, strict=True):
+        patches = PatchesOf(pictures[0], plate, columns, rows)
+        grid = np.pad(own.reshape(rows, columns, 2), ((1, 1), (1, 1), (0, 0)), "edge")
+        places = ((1, 1), (1, 0), (1, 2), (0, 1), (2, 1))
+        guesses = [grid[y : y + rows, x : x + columns].reshape(-1, 2) for y, x in places]
+        out[:] = patches.descended(patches.best(guesses))
+
+
+def flow_of_patches(pictures, width, height, columns, rows, found, flow):
+    ys, xs = np.mgrid[:height, :width]
+    last = np.minimum(ys // 4, rows - 1), np.minimum(xs // 4, columns - 1)
+    first = [
+        np.minimum(np.maximum(at - 4, 0) // 4, end) for at, end in ((ys, last[0]), (xs, last[1]))
+    ]
+    for plate, patches, out in zip(pictures[1:], found, flow, strict=True):
+        levels, total, moved = plate.astype(F), np.zeros((height, width), F), np.zeros_like(out)
+        for down, across in itertools.product((0, 1), (0, 1)):
+            row, column = first[0] + down, first[1] + across
+            is_there = (row <= last[0]) & (column <= last[1])
+            by = patches[np.minimum(row, last[0]) * columns + np.minimum(column, last[1])]
+            u = (xs.astype(F) + by[..., 0]).clip(0, F(width - 1))
+            v = (ys.astype(F) + by[..., 1]).clip(0, F(height - 1))
+            there = sampled(levels[..., None], u, v, np.ones_like(is_there))[..., 0]
+            weight = is_there / np.maximum(np.abs(there - pictures[0].astype(F)), F(1))
+            total += weight
+            moved += weight[..., None] * by
+        out[:] = moved / total[..., None]
+
+
+def grow_flow(flow, from_width, from_height, width, height, larger):
+    for source, out in zip(flow, larger, strict=True):
+        out[:] = grown(source, width, height)
+
+
+# direct.cu
+
+
+def rounded_sample(picture, u, v):
+    """Of (H, W) at points; 0 outside, towards which the border fades."""
+    height, width = picture.shape
+    u, v = u.clip(-1, width), v.clip(-1, height)
+    padded = np.pad(picture.astype(F), ((1, 2), (1, 2)))
+    left, top = np.floor(u).astype(int), np.floor(v).astype(int)
+    along, down = u - left.astype(F), v - top.astype(F)
+    a, b, c, d = (padded[top + 1 + y, left + 1 + x] for y in (0, 1) for x in (0, 1))
+    above, below = a + (b - a) * along, c + (d - c) * along
+    return to_levels(above + (below - above) * down)
+
+
+def warp_textures(
+    frame, plates, plate_width, plate_height, homographies, width, height, pictures, inside
+):
+    ys, xs = np.mgrid[:height, :width].astype(F)
+    pictures[0] = frame
+    for n, plate in enumerate(plates):
+        h = homographies[n, 1].astype(F)
+        w = h[6] * xs + h[7] * ys + h[8]
+        u, v = ((h[k] * xs + h[k + 1] * ys + h[k + 2]) / w for k in (0, 3))
+        pictures[n + 1] = rounded_sample(plate, u, v)
+        share_x = np.minimum(u + 1, F(plate_width) - u).clip(0, 1)
+        share_y = np.minimum(v + 1, F(plate_height) - v).clip(0, 1)
+        inside[n] = to_levels(F(255) * share_x * share_y)
+
+
+def grid_of(stride, columns, rows):
+    """Points on the grid: x and y of each."""
+    numbers = np.arange(columns * rows)
+    return stride // 2 + numbers % columns * stride, stride // 2 + numbers // columns * stride
+
+
+def weigh_vectors(
+    pictures,
+    inside,
+    width,
+    height,
+    flow,
+    person,
+    in_person,
+    homographies,
+    stride,
+    columns,
+    rows,
+    texture,
+    matched,
+    vectors,
+):
+    x, y = grid_of(stride, columns, rows)
+    across, down = (d[y, x] for d in sobels(pictures[0]))
+    slope = np.sqrt(across * across + down * down) * F(0.125)
+    for n, out in enumerate(vectors):
+        u, v = x.astype(F) + flow[n, y, x, 0], y.astype(F) + flow[n, y, x, 1]
+        there = rounded_sample(pictures[n + 1], u, v).astype(F)
+        error = np.abs(there - pictures[0, y, x].astype(F))
+        is_seen = (slope > texture / 4) & (rounded_sample(inside[n], u, v) > 250)
+        share = error / matched
+        weight = slope / (slope + texture) / (1 + 2 * share * share)
+        weight = weight * np.where(person[y, x], in_person, F(1))
+        out[:, :2] = project(homographies[n, 1].reshape(3, 3), np.stack([u, v], -1))
+        out[:, 2], out[:, 3] = np.where(is_seen, weight, 0), error
+
+
+def fit_vectors(
+    vectors,
+    width,
+    height,
+    stride,
+    columns,
+    rows,
+    homographies,
+    widths,
+    rounds,
+    matched,
+    near_pixels,
+    fewest,
+    fits,
+):
+    scale = 2 / max(width, height)
+    unit = np.array([[scale, 0, -1], [0, scale, -1], [0, 0, 1]])
+    grid = np.stack(grid_of(stride, columns, rows), -1)
+    for n, out in enumerate(fits):
+        seen = vectors[n, :, 2] > 0
+        plate, frame = vectors[n, seen, :2].astype(float), grid[seen]
+        weight, error = vectors[n, seen, 2].astype(float), vectors[n, seen, 3]
+        out[:] = 0
+        out[10:12] = seen.sum(), (error < matched).sum()
+        if seen.sum() < fewest:
+            continue
+        homography = homographies[n, 0].reshape(3, 3)
+        p, f = project(unit, plate), project(unit, frame)
+        zero, one = np.zeros((len(p), 3)), np.ones((len(p), 1))
+        across = np.hstack([p, one, zero, -f[:, :1] * p])
+        along = np.hstack([zero, p, one, -f[:, 1:] * p])
+        for scale_pixels in widths[:rounds]:
+            off = np.hypot(*(project(homography, plate) - frame).T)
+            w = weight / (1 + (off / scale_pixels) ** 2) ** 2
+            normal = (across.T * w) @ across + (along.T * w) @ along
+            right = (across.T * w) @ f[:, 0] + (along.T * w) @ f[:, 1]
+            entries = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(8), right)
+            homography = np.linalg.inv(unit) @ np.append(entries, 1).reshape(3, 3) @ unit
+        near = np.hypot(*(project(homography, plate) - frame).T) < near_pixels
+        out[:9] = (homography / homography[2, 2]).ravel()
+        out[9] = weight[near].sum() / weight.sum()
+        out[12] = (near & (error < matched)).sum()

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import child, clips, end_to_end, measure, output, quality
+from benchmarks import child, clips, end_to_end, measure, output, quality, stages
 
 WIDTH, HEIGHT, FRAMES = 32, 24, 4
 
@@ -214,28 +214,86 @@ def test_a_clip_has_the_size_and_length_asked_for(tmp_path):
     assert levels == pytest.approx([40, 120, 200, 120, 40], abs=3)
 
 
-def test_end_to_end_reports_both_lengths(tmp_path, monkeypatch, capsys):
+GPU_TOTALS = {"device_memory_mb": 3000.0, "downloads_per_frame": 1.0, "read_backs_per_frame": 5.5}
+
+
+def test_end_to_end_reports_both_lengths_of_each_size(tmp_path, monkeypatch, capsys):
+    sizes: set[tuple[int, int]] = set()
+
     def fake_make(folder: Path, frames: int, width: int, height: int) -> end_to_end.Clip:
         folder.mkdir(parents=True)
+        sizes.add((width, height))
         return end_to_end.Clip(frames, width, height, folder)
 
     def fake_run(clip: end_to_end.Clip, options: list[str]):
-        report = json.loads((result / "report.json").read_text())
+        assert options == ["--device", "gpu", "--batch", "2"]
+        report = json.loads((result / "report.json").read_text()) | {"run": {"device": "gpu"}}
+        report["totals"] |= GPU_TOTALS
         return child.ChildRun(1.0 + clip.frames / 2, 4.0, 100.0), report
 
     result, record = write_result(tmp_path / "result", fallback="identity"), tmp_path / "e.json"
     monkeypatch.setattr(end_to_end, "make", fake_make)
     monkeypatch.setattr(end_to_end.Clip, "run", fake_run)
     arguments = ["--frames", "4", "--work", str(tmp_path / "work"), "--json", str(record)]
+    arguments += ["--device", "gpu", "--sizes", "480p", "2160p"]
     assert end_to_end.main([*arguments, "--", "--batch", "2"]) == 0
+    assert sizes == {(854, 480), (3840, 2160)}
     written = json.loads(record.read_text())
-    short, long = written["results"]["clips"]
+    assert list(written["results"]) == ["480p", "2160p"]
+    of_size = written["results"]["2160p"]
+    assert of_size["device"] == "gpu"
+    short, long = of_size["clips"]
     assert (short["frames"], short["frames_per_second"]) == (4, pytest.approx(4 / 3))
     assert (long["frames"], long["frames_per_second"]) == (8, pytest.approx(8 / 5))
-    assert written["results"]["peak_memory_ratio"] == 1
-    assert written["results"]["marginal_frames_per_second"] == pytest.approx(2)
+    assert of_size["peak_memory_ratio"] == 1
+    assert of_size["marginal_frames_per_second"] == pytest.approx(2)
+    # Four frames of 2 ms in the 2 seconds that the report tells of.
+    assert short["occupancy"]["decode"] == pytest.approx(0.004)
+    assert short["on_device"] == GPU_TOTALS
     assert short["stage_milliseconds"]["matte"]["median"] == pytest.approx(41.5)
     assert written["config"]["options"] == ["--batch", "2"]
+
+
+def test_a_run_on_the_cpu_says_nothing_of_a_device(tmp_path):
+    report = output.read_report(write_result(tmp_path / "result"))
+    assert output.on_device([report]) == {}
+
+
+def test_stages_leave_out_the_first_frames():
+    rows = [{"decode": 500.0, "matte": 500.0}] * stages.FIRST_FRAMES
+    rows += [{"decode": 1.0, "matte": float(ms)} for ms in range(1, 22)]
+    totals = {"seconds": 100.0, "frames_per_second": 0.29, "peak_memory_mb": 100.0}
+    report = {"frames": [{"milliseconds": row} for row in rows], "totals": totals}
+    found = stages.sum_up(report | {"run": {"device": "cpu"}}, batch=2)
+    assert (found.frames, found.batch, found.on_device) == (21, 2, {})
+    matte = found.stages["matte"]
+    assert (matte.median_milliseconds, matte.p90_milliseconds) == (11, pytest.approx(19))
+    assert matte.share == pytest.approx(231 / 252)
+    assert matte.occupancy == pytest.approx((8 * 0.5 + 0.231) / 100)
+
+
+def test_stages_run_once_for_each_batch(tmp_path, monkeypatch, capsys):
+    asked: list[list[str]] = []
+
+    def fake_make(folder: Path, frames: int, width: int, height: int) -> end_to_end.Clip:
+        return end_to_end.Clip(frames, width, height, folder)
+
+    def fake_run(clip: end_to_end.Clip, options: list[str]):
+        asked.append(options)
+        return child.ChildRun(1.0, 1.0, 100.0), report
+
+    result, record = write_result(tmp_path / "result"), tmp_path / "s.json"
+    report = output.read_report(result) | {"run": {"device": "cpu"}}
+    monkeypatch.setattr(stages, "make", fake_make)
+    monkeypatch.setattr(end_to_end.Clip, "run", fake_run)
+    arguments = ["--device", "cpu", "--batches", "1", "4", "--json", str(record)]
+    assert stages.main([*arguments, "--", "--writers", "3"]) == 0
+    always = ["--device", "cpu", "--writers", "3"]
+    assert asked == [always, [*always, "--batch", "1"], [*always, "--batch", "4"]]
+    written = json.loads(record.read_text())
+    assert [run["batch"] for run in written["results"]["runs"]] == [1, 4]
+    assert written["results"]["runs"][0]["frames"] == FRAMES // 2
+    assert "matte" in capsys.readouterr().out
 
 
 def test_end_to_end_reports_no_time_for_a_wrong_result(tmp_path, monkeypatch, capsys):

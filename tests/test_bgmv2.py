@@ -24,7 +24,8 @@ from howard.engine.run import run  # noqa: E402
 from howard.errors import WeightsError  # noqa: E402
 from howard.frames import IDENTITY, Alignment, Frame, Plate  # noqa: E402
 from howard.matte import default_weights  # noqa: E402
-from howard.matte.cpu import OnnxMattingNetwork, filled, open_session  # noqa: E402
+from howard.matte.cpu import OnnxMattingNetwork, open_session  # noqa: E402
+from howard.matte.holes import fill_holes  # noqa: E402
 from tests.media import write_image  # noqa: E402
 
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
@@ -267,10 +268,10 @@ def test_holes_take_the_colour_of_the_nearest_covered_pixel(model):
     plate[:, :30], plate[:, 30:50] = (200, 10, 10), (10, 10, 200)
     coverage = np.ones((40, 60), np.uint8)
     coverage[:, 50:] = 0
-    out = filled(plate, coverage)
+    out, _ = fill_holes(plate, coverage)
     assert np.array_equal(out[:, :50], plate[:, :50])
     assert (out[:, 50:] == (10, 10, 200)).all()
-    assert filled(plate, np.zeros_like(coverage)) is plate
+    assert fill_holes(plate, np.zeros_like(coverage))[0] is plate
     run = OnnxMattingNetwork(model[0], 1)
     frame = Frame(0, 0.0, out)
     one, other = (run([frame], [Plate(p, coverage, ALIGNMENT)])[0] for p in (plate, out))

@@ -144,6 +144,7 @@ def test_going_on_follows_the_last_frame_with_a_plate_of_its_own(tmp_path):
     log = started(tmp_path, 0)
     for i, fallback in ((1, None), (2, "last_homography")):
         log.begin(i, i / 30, replace(ALIGNMENT, plate_index=i, fallback=fallback))
+        log.matted(i, 1.0, 1.0)
         frame_path(tmp_path, i).write_bytes(b"png")
         log.written(i, 1.0)
     log.close()
@@ -177,6 +178,7 @@ def test_a_full_disk_is_one_error_also_when_the_journal_is_closed(tmp_path):
     log = started(tmp_path, 0)
     log.file = FileIO("/dev/full", "w")
     log.begin(1, 0.0, ALIGNMENT)
+    log.matted(1, 1.0, 1.0)
     with pytest.raises(OutputError, match="No space left"):
         log.written(1, 1.0)
     log.close()

@@ -205,7 +205,8 @@ def test_matches_are_opencvs(runner):
     descriptors, counts, _ = kernel_cases.described()
     pairs = np.array([(0, 1), (1, 0)], np.int32)
     best, distances = np.zeros((2, 330), np.int32), np.zeros((2, 330, 2), np.int32)
-    args = [descriptors, counts, 330, pairs, best, distances]
+    spots = kernel_cases.rng().random((4, 330, 3)).astype(F)  # no two at one place
+    args = [descriptors, spots, counts, 330, pairs, F(0), best, distances]
     runner("hamming_best_two", (6, 1, 2), (64,), args)
     bytes_of = [descriptors[s, : counts[s]].view(np.uint8) for s in range(2)]
     for row, (query, train) in enumerate(pairs):
@@ -290,7 +291,7 @@ def test_light_of_the_dark_is_the_cpus(runner):
     arrays, _ = kernel_cases.lit()
     arrays[0], arrays[1] = (arrays[0] / 16).astype(np.uint8) + 4, arrays[1] / 16 + 4
     light = np.zeros((3, 3, 2), F)
-    args = [*arrays, *kernel_cases.known(arrays[3], True), 50, 30, light]
+    args = [*arrays, *kernel_cases.known(arrays[3], True), 50, 30, 1, light]
     runner("fit_light", (3, 1, 3), (256,), args)
     seen = (arrays[2][0] > 0) & (arrays[3] == 0)
     expected = gain_and_bias(arrays[0][seen], arrays[1][0][seen])
@@ -320,11 +321,12 @@ def test_candidates_are_judged_as_on_the_cpu(runner, is_person_known):
     inverses = np.stack([np.linalg.inv(g).ravel() for g in guesses]).astype(F)
     warped, covered = np.zeros((2, 135, 240, 3), F), np.zeros((2, 135, 240), np.uint8)
     light, verdicts = np.zeros((2, 3, 2), F), np.zeros((2, 2), F)
-    where = [small_plate, *probe_size, *size, np.zeros(2, np.int32), inverses, *probe_size, *size]
+    both = np.stack([small_plate] * 2)
+    where = [both, *probe_size, *size, inverses, *probe_size, *size]
     runner("warp_probes", tiles(*probe_size, 2), TILE, [*where, warped, covered])
     known = kernel_cases.known(person, is_person_known)
     compared = [small_frame, warped, covered, person, *known]
-    runner("fit_light", (3, 1, 2), (256,), [*compared, *probe_size, light])
+    runner("fit_light", (3, 1, 2), (256,), [*compared, *probe_size, 1, light])
     runner("judge_plates", (1, 1, 2), (256,), [*compared, light, *probe_size, verdicts])
     for guess, verdict in zip(guesses, verdicts, strict=True):
         fit = comparison.fit(*probes, guess)
@@ -334,7 +336,7 @@ def test_candidates_are_judged_as_on_the_cpu(runner, is_person_known):
 
 
 def found_features(runner, pictures, per_cell=6):
-    """points, descriptors and counts of pictures (N, H, W, 3), at two sizes."""
+    """spots, descriptors and counts of pictures (N, H, W, 3), at two sizes."""
     images, height, width, _ = pictures.shape
     luma = np.zeros(pictures.shape[:3], np.uint8)
     runner("luma_from_rgb", tiles(width, height, images), TILE, [pictures, width, height, luma])
@@ -361,23 +363,23 @@ def found_features(runner, pictures, per_cell=6):
         where = [pattern, spots, directions, first, share, slots, descriptors]
         runner("describe", warps, TILE, [blurred, w, h, *scale, *where])
         first += share
-    points, packed = np.zeros((images, slots, 2), F), np.zeros_like(descriptors)
+    kept, packed = np.zeros((images, slots, 3), F), np.zeros_like(descriptors)
     counts, nobody = np.zeros(images, np.int32), np.zeros((1, 1), np.uint8)
     person = [nobody, np.zeros(1, np.int32), 0, 1, 1, width, height, 48]
-    args = [spots, descriptors, slots, *person, points, packed, counts]
+    args = [spots, descriptors, slots, *person, kept, packed, counts]
     runner("compact_keypoints", (1, 1, images), (256,), args)
-    return points, packed, counts
+    return kept, packed, counts
 
 
-def found_homography(runner, points, descriptors, counts, size):
+def found_homography(runner, spots, descriptors, counts, size):
     """frame_from_plate and its verdict, from picture 0 to picture 1."""
-    slots, trials = points.shape[1], 200
+    slots, trials = spots.shape[1], 200
     pairs = np.array([(0, 1), (1, 0)], np.int32)
     best, distances = np.zeros((2, slots), np.int32), np.zeros((2, slots, 2), np.int32)
-    args = [descriptors, counts, slots, pairs, best, distances]
+    args = [descriptors, spots, counts, slots, pairs, F(8), best, distances]
     runner("hamming_best_two", (-(-slots // 64), 1, 2), (64,), args)
     matched, matches = np.zeros((1, slots, 4), F), np.zeros(1, np.int32)
-    args = [points, counts, slots, pairs, best, distances, F(0.85), matched, matches]
+    args = [spots, counts, slots, pairs, best, distances, F(0.85), matched, matches]
     runner("mutual_matches", (1, 1, 1), (256,), args)
     guesses, scores = np.zeros((1, trials, 9)), np.zeros((1, trials), F)
     args = [matched, matches, slots, trials, np.uint32(0), F(100), guesses]
@@ -558,7 +560,7 @@ def test_the_source_holds_what_it_includes():
 
 def test_without_cupy_the_error_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    cuda.cupy.cache_clear()
+    cuda.loaded.cache_clear()
     with pytest.raises(DeviceError, match="pip install cupy"):
         cuda.cupy()
 
@@ -573,6 +575,6 @@ def test_without_a_gpu_the_error_names_the_remedy(monkeypatch):
     runtime = SimpleNamespace(getDeviceCount=no_device, CUDARuntimeError=RuntimeFailure)
     fake = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    cuda.cupy.cache_clear()
+    cuda.loaded.cache_clear()
     with pytest.raises(DeviceError, match="--device cpu"):
         cuda.cupy()

@@ -14,12 +14,12 @@ from howard.matte.cpu import (
     OnnxMattingNetwork,
     base_size,
     confidence,
-    filled,
     open_session,
     planes,
     shrink_coverage,
-    within,
+    trusted,
 )
+from howard.matte.holes import GUESSED, fill_holes
 
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
 
@@ -172,12 +172,16 @@ def test_a_narrow_hole_takes_the_colours_beside_it_and_a_wide_one_stays():
     coverage = np.ones((40, 60), np.uint8)
     coverage[:, 40:] = 0
     plate[:, 40:] = 0
-    out = filled(plate, coverage, 5)
+    out, known = fill_holes(plate, coverage, 5)
     assert out[:, 40:45].min() == 90
     assert out[:, 46:].max() == 0
     assert np.array_equal(out[:, :40], plate[:, :40])
-    known = within(coverage, 5)
     assert known[:, :44].min() == 1
     assert known[:, 47:].max() == 0
     nothing = np.zeros_like(coverage)
-    assert not within(nothing, 5).any()
+    assert fill_holes(plate, nothing, 5) == (plate, nothing)
+
+
+def test_the_network_is_told_what_of_the_plate_is_a_guess():
+    seen, reached = np.array([[1, 0, 0]], np.uint8), np.array([[1, 1, 0]], np.uint8)
+    assert trusted([seen], [reached]).tolist() == [[[[1.0, GUESSED, 0.0]]]]

@@ -322,7 +322,7 @@ def test_missing_and_foreign_weights_are_refused(videos, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch", 0), ("writers", 0), ("threads", -1)])
+@pytest.mark.parametrize(("name", "value"), [("batch", -1), ("writers", 0), ("threads", -1)])
 def test_numbers_out_of_range_name_the_option(videos, tmp_path, name, value):
     with pytest.raises(ConfigError, match=f"--{name} is {value}"):
         run(RunConfig(*videos, tmp_path, **{name: value}))

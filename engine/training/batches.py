@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset
 from engine.training.people import People
 from engine.training.scenes import Material, Sample, sample
 from engine.training.views import ViewPair, view_pairs
+from howard.matte.holes import GUESSED
 
 HELD_OUT = 20
 """Every HELD_OUT-th person and place is kept for validation."""
@@ -130,8 +131,10 @@ def network_inputs(
     frame: Tensor, plate: Tensor, coverage: Tensor, alpha: Tensor, foreground: Tensor, ratio: int
 ) -> tuple[Tensor, ...]:
     """true alpha and foreground, then the network's inputs: frame, plate and the small ones."""
-    small_frame, small_plate, covered = (
-        F.avg_pool2d(x, ratio) if ratio > 1 else x for x in (frame, plate, coverage)
+    small_frame, small_plate, seen, reached = (
+        F.avg_pool2d(x, ratio) if ratio > 1 else x
+        for x in (frame, plate, (coverage == 1).float(), (coverage > 0).float())
     )
-    covered = (covered > 0.999).float()
-    return alpha, foreground, frame, plate, small_frame, small_plate * covered, covered
+    seen, reached = ((x > 0.999).float() for x in (seen, reached))
+    covered = GUESSED * reached + (1 - GUESSED) * seen
+    return alpha, foreground, frame, plate, small_frame, small_plate * reached, covered

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.networks.context_switching import MULTIPLE, SIDE, ContextSwitching
 from howard.matte.context_switching import MARGIN, Alpha, person_box, resize, soft_segmentation
-from howard.matte.cpu import filled
+from howard.matte.holes import fill_holes
 
 SOBEL = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
 
@@ -67,7 +67,8 @@ def crops(
     everything = torch.cat([frame, plate, foreground, alpha, covered], 1)
     rows = []
     for scene in everything.permute(0, 2, 3, 1).cpu().numpy():
-        scene[..., 3:6] = filled(scene[..., 3:6], scene[..., 10])
+        known = (scene[..., 10] > 0).astype(np.uint8)
+        scene[..., 3:6], _ = fill_holes(scene[..., 3:6], known)
         box = person_box(scene[..., 9], margin) or np.s_[:, :]
         cut = resize(np.ascontiguousarray(scene[box][..., :10]), (side, side))
         rows.append(np.dstack([cut, segment(cut[..., 9])]))

@@ -24,6 +24,7 @@ from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
 from howard.align.field import displaced, residual_field
 from howard.align.light import gain_and_bias, light_field
 from howard.align.view import view_size
+from howard.matte.holes import GUESSED, REACH, fill_holes
 
 MARGIN = 0.12
 """Share of the size that the place extends beyond the frame, for warps to draw from."""
@@ -63,7 +64,7 @@ class Place:
     """The plate shows this place at all."""
 
 
-PLATES = {"near": 0.46, "pair": 0.12, "aligned": 0.2, "missing": 0.12, "wrong": 0.1}
+PLATES = {"near": 0.42, "pair": 0.18, "aligned": 0.27, "missing": 0.05, "wrong": 0.08}
 """How a sample's plate comes about, and how often."""
 
 
@@ -89,7 +90,10 @@ def sample(
     covered = (place.coverage > 0.99).astype(np.float32)
     if kind != "missing" and rng.random() < ALIGNED_SHARE:
         plate, covered = as_aligned(rng, frame, plate, covered, alpha)
-    return Sample(frame, plate * covered[..., None], covered, alpha, shot_light(colour))
+    plate, reached = fill_holes(plate, covered.astype(np.uint8), REACH * max(height, width))
+    coverage = GUESSED * reached + (1 - GUESSED) * covered
+    plate = plate * reached[..., None]
+    return Sample(frame, plate, coverage.astype(np.float32), alpha, shot_light(colour))
 
 
 def as_aligned(
@@ -148,7 +152,7 @@ def make_place(
         plate, coverage = np.zeros_like(live), np.zeros_like(coverage)
     elif kind == "wrong":
         plate = photograph(rng, height, width, material)
-    elif kind == "near" and rng.random() < 0.3:
+    elif kind in ("near", "aligned") and rng.random() < 0.35:
         coverage = coverage * uncovered(rng, height, width)
     plausible = kind not in ("missing", "wrong")
     return Place(live, plate, coverage, mild and plausible, plausible)
@@ -241,7 +245,7 @@ def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.f
     for _ in range(rng.integers(1, 3)):
         angle = rng.choice([0, 0.5, 1, 1.5]) * np.pi + rng.normal(0, 0.1)
         along = (xs / width - 0.5) * np.cos(angle) + (ys / height - 0.5) * np.sin(angle)
-        coverage[along > rng.uniform(0.1, 0.48)] = 0
+        coverage[along > rng.uniform(0.05, 0.5)] = 0
     return coverage
 
 

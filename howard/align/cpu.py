@@ -18,16 +18,16 @@ from howard.align.geometry import Homography, Resolution, Size
 from howard.align.light import lookup_table
 from howard.align.operations import Closeness, Composed
 from howard.align.render import coverage_of, plate_map, relit, resampled
-from howard.align.robust import FEWEST_INLIERS, Match, robust_homography
-from howard.align.view import View, agreement, half, texture_of, view_of, view_size
+from howard.align.robust import (
+    FEWEST_INLIERS,
+    REPROJECTION_PIXELS,
+    Match,
+    robust_homography,
+)
+from howard.align.view import GAP, View, agreement, half, texture_of, view_of, view_size
 from howard.config import AlignOptions
 from howard.decode import VideoReader
 from howard.frames import Alignment, Frame, VideoInfo
-
-REPROJECTION_PIXELS = 2.0
-"""MAGSAC++ threshold at the working scale of the features; scaled up with the frame."""
-GAP = 7
-"""View pixels across which what frame and plate share closes: flat places show no agreement."""
 
 
 @dataclass(eq=False)

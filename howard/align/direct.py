@@ -115,6 +115,7 @@ def refine(
     weight = (slope / (slope + TEXTURE) / (1 + 2 * (error / MATCHED_LEVELS) ** 2)).astype(
         np.float64
     )
+    weight[hidden] *= IN_PERSON
     back = np.asarray(np.linalg.inv(start), np.float64)
     plate_points = project(back, moved)
     homography = fit(plate_points, points, weight, start)

@@ -31,6 +31,8 @@ NO_EVIDENCE = 0.06
 """Trust, after smoothing, at which the gain has fallen to half its logarithm."""
 NEEDED_LOG_GAIN = 0.06
 """Mean change, among the trusted, before a field is worth its work."""
+SMOOTHNESS, EDGE = 400.0, 10.0
+"""Of the gain, and the difference in levels that counts as an edge of a surface."""
 LOG_GAIN_LIMITS = (-1.6, 1.6)
 LOG_HUE_LIMIT = 0.6
 """How far a channel's gain may be from the channels' mean: lamps differ by no more."""
@@ -113,7 +115,7 @@ def light_field(
     wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)
     if wrong < NEEDED_LOG_GAIN:
         return None
-    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, 400.0, 10.0)
+    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, SMOOTHNESS, EDGE)
     weight = smoother.filter(trust) + NO_EVIDENCE
     parts = [smoother.filter(np.ascontiguousarray(gain[..., k] * trust)) / weight for k in range(3)]
     smooth = np.clip(np.dstack(parts), *LOG_GAIN_LIMITS)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from howard.align.geometry import Homography, Size, is_plausible, normalised
 
+REPROJECTION_PIXELS = 2.0
+"""MAGSAC++ threshold at the working scale of the features; scaled up with the frame."""
 FEWEST_INLIERS = 12
 INLIER_SHARE = 0.2
 """Of the matches: below either, the homography is noise."""

@@ -24,6 +24,8 @@ FLATNESS = 12.0
 """Levels of deviation below which a window shows nothing."""
 CORRELATION = (0.3, 0.7)
 """Up to the first, two windows have nothing in common; from the second on they surely have."""
+GAP = 7
+"""View pixels across which what two views share closes: flat places show no agreement."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ This module is the stage's contract. `cpu.py` finds out what a path names. Video
 `container.py` opens them, `packets.py` lists where their frames are, `decoding.py` decodes
 (PyAV), `damage.py` says what is missing, `colour.py` makes upright RGB of it, and `video.py`
 puts these together. `images.py` reads images (OpenCV). `ahead.py` does it all a few frames in
-advance.
+advance. `gpu.py` is the reader whose frames lie on the GPU: decoded there (`nvdec.py`, DALI), or
+uploaded (`upload.py`).
 """
 
 from __future__ import annotations

@@ -8,9 +8,13 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from howard.errors import ConfigError
 from howard.frames import Frame, VideoInfo
+
+if TYPE_CHECKING:
+    from howard.decode.video import VideoFile
 
 Pass = Generator[Frame | None]
 """Frames in order; None now and then while one is worked for, so that the pass can be ended
@@ -30,6 +34,8 @@ class Source:
     read_from: Callable[[int], Pass]
     sample: Callable[[int], Pass]
     """Both as in VideoReader. Only one pass may be under way, `rest` included."""
+    video: VideoFile | None = None
+    """What else is known of a video file, for decoders other than FFmpeg; None for images."""
 
 
 def evenly(count: int, total: int) -> list[int]:
@@ -57,7 +63,7 @@ class AheadReader:
     def __iter__(self) -> Iterator[Frame]:
         return self.read_from(0)
 
-    def read_from(self, index: int) -> Iterator[Frame]:
+    def read_from(self, index: int) -> ReadAhead:
         """The frames from `index` on; raises ValueError if it is negative."""
         if index < 0:
             raise ValueError(f"index is {index}; the first frame is 0")
@@ -66,7 +72,7 @@ class AheadReader:
             return self._pass
         return self._begin(self._read_from(index))
 
-    def sample(self, count: int) -> Iterator[Frame]:
+    def sample(self, count: int) -> ReadAhead:
         """About `count` frames of the whole video; raises ValueError if it is less than 1."""
         if count < 1:
             raise ValueError(f"count is {count}; it must be 1 frame or more")

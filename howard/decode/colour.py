@@ -6,6 +6,8 @@ transfer are left alone: RGB here means the video's own R'G'B', and HDR is not t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import av
 import cv2
 import numpy as np
@@ -23,11 +25,51 @@ MATRICES = {
     10: Colorspace.BT2020,
 }
 
+LUMA_WEIGHTS = {  # K_R and K_B of ITU-T H.273, table 4
+    Colorspace.ITU709: (0.2126, 0.0722),
+    Colorspace.FCC: (0.30, 0.11),
+    Colorspace.ITU601: (0.299, 0.114),
+    Colorspace.SMPTE240M: (0.212, 0.087),
+    Colorspace.BT2020: (0.2627, 0.0593),
+}
+
+SWAPS_AXES, MIRRORS_X, MIRRORS_Y = 1, 2, 4
+FLIPS = {MIRRORS_X: 1, MIRRORS_Y: 0, MIRRORS_X | MIRRORS_Y: -1}  # as OpenCV names them
+
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 # FFmpeg's default converter takes chroma from the nearest sample and is up to 3 levels off
 # on flat colours; with these flags 1, for 12 ms instead of 4 per 1080p picture on 2 cores.
 ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a picture is stored."""
+
+    width: int
+    """Pixels, as stored, before it is turned."""
+    height: int
+    pixel_format: str
+    """FFmpeg's name."""
+    is_interlaced: bool
+    matrix: Colorspace
+    is_full_range: bool
+    pose: int
+    """How to turn it upright: the bits SWAPS_AXES, MIRRORS_X and MIRRORS_Y, done in this order;
+    kernels/color.cu has the same."""
+
+    @staticmethod
+    def of(picture: av.VideoFrame) -> Coding:
+        return Coding(
+            picture.width,
+            picture.height,
+            picture.format.name,
+            picture.interlaced_frame,
+            matrix_of(picture),
+            range_of(picture) == ColorRange.JPEG,
+            pose_of(display_matrix(picture)),
+        )
 
 
 class RgbConverter:
@@ -37,8 +79,7 @@ class RgbConverter:
     """
 
     def __init__(self, first: av.VideoFrame, name: str, warnings: list[str]) -> None:
-        self._size = first.width, first.height
-        self._display_matrix = display_matrix(first)
+        self.coding = Coding.of(first)
         self._reformatter = VideoReformatter()
         self._name, self._warnings, self._resized = name, warnings, False
         if first.color_trc in HDR_TRANSFERS:
@@ -47,8 +88,8 @@ class RgbConverter:
 
     def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) upright RGB, full range, contiguous, in memory of its own."""
-        width, height = self._size
-        if (picture.width, picture.height) != self._size and not self._resized:
+        width, height = self.coding.width, self.coding.height
+        if (picture.width, picture.height) != (width, height) and not self._resized:
             self._resized = True
             self._warnings.append(
                 f"{self._name} changes its size from {width}x{height} to "
@@ -67,7 +108,7 @@ class RgbConverter:
             interpolation=ACCURATE,
         )
         pixels = np.asarray(rgb.to_ndarray(), np.uint8)
-        return np.ascontiguousarray(turned(pixels, self._display_matrix))
+        return np.ascontiguousarray(turned(pixels, self.coding.pose))
 
 
 def matrix_of(picture: av.VideoFrame) -> Colorspace:
@@ -82,6 +123,23 @@ def range_of(picture: av.VideoFrame) -> ColorRange:
     return ColorRange.JPEG if is_full else ColorRange.MPEG
 
 
+def rgb_from_ycbcr(matrix: Colorspace, is_full_range: bool) -> NDArray[np.float32]:
+    """(3, 4): from (Y, Cb, Cr, 1) to RGB, all in levels of 255 (ITU-T H.273, section 8.3)."""
+    kr, kb = LUMA_WEIGHTS[matrix]
+    kg = 1 - kr - kb
+    weights = np.array(
+        [
+            [1, 0, 2 * (1 - kr)],
+            [1, -2 * (1 - kb) * kb / kg, -2 * (1 - kr) * kr / kg],
+            [1, 2 * (1 - kb), 0],
+        ]
+    )
+    black = 0 if is_full_range else 16
+    if not is_full_range:
+        weights *= [255 / 219, 255 / 224, 255 / 224]
+    return np.column_stack([weights, -weights @ [black, 128, 128]]).astype(np.float32)
+
+
 def display_matrix(picture: av.VideoFrame) -> tuple[int, ...]:
     """The picture's display matrix, nine numbers row by row; () if it has none."""
     side_data = picture.side_data.get("DISPLAYMATRIX")
@@ -90,18 +148,27 @@ def display_matrix(picture: av.VideoFrame) -> tuple[int, ...]:
     return tuple(np.frombuffer(bytes(side_data), np.int32).tolist())
 
 
-def turned(pixels: NDArray[np.uint8], matrix: tuple[int, ...]) -> NDArray[np.uint8]:
-    """`pixels` (H, W, 3) as `matrix` shows them, in the nearest of the eight upright poses.
+def pose_of(matrix: tuple[int, ...]) -> int:
+    """The nearest of the eight upright poses to what `matrix` shows, as in `Coding`.
 
     The matrix (a b u; c d v; x y w) of ISO/IEC 14496-12 maps x to a x + c y and y to
     b x + d y, with y downwards. So where b and c outweigh a and d, x and y are swapped, and
     a minus sign mirrors.
     """
     if not any(matrix):
-        return pixels
+        return 0
     a, b, _, c, d, *_ = matrix
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels, a, d = np.asarray(cv2.transpose(pixels), np.uint8), c, b
-    if a < 0 or d < 0:  # OpenCV's flip, because it is ten times as fast as NumPy's slices
-        pixels = np.asarray(cv2.flip(pixels, -1 if a < 0 and d < 0 else int(a < 0)), np.uint8)
+    swaps = abs(b) + abs(c) > abs(a) + abs(d)
+    if swaps:
+        a, d = c, b
+    return swaps * SWAPS_AXES | (a < 0) * MIRRORS_X | (d < 0) * MIRRORS_Y
+
+
+def turned(pixels: NDArray[np.uint8], pose: int) -> NDArray[np.uint8]:
+    """`pixels` (H, W, 3) upright."""
+    if pose & SWAPS_AXES:
+        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+    mirrors = pose & (MIRRORS_X | MIRRORS_Y)
+    if mirrors:  # OpenCV's flip, because it is ten times as fast as NumPy's slices
+        pixels = np.asarray(cv2.flip(pixels, FLIPS[mirrors]), np.uint8)
     return pixels

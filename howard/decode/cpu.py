@@ -16,8 +16,13 @@ def open_video_cpu(path: Path, read_ahead: int) -> AheadReader:
     The first frame is decoded here, so that what cannot be used is refused at once: raises
     InputMissing, InputError, or ConfigError if `read_ahead` is less than 1.
     """
+    return AheadReader(open_source(path), read_ahead)
+
+
+def open_source(path: Path) -> Source:
+    """Open what `path` names and decode its first frame; raises InputMissing or InputError."""
     try:
-        return AheadReader(_source(path), read_ahead)
+        return _source(path)
     except HowardError:  # first, because InputMissing is an OSError as well
         raise
     except OSError as error:

@@ -26,6 +26,7 @@ class Decoding:
         self.damage = Damage()
         self._open()
         self.rate = average_rate(self.stream)
+        self.time_base = float(self.stream.time_base or 0)
         self.stated = stated(self.container, self.stream)
 
     def _open(self) -> None:

@@ -50,6 +50,10 @@ class PacketTable:
     keyframes: list[Keyframe]
     is_exact: bool
     """False: the times do not tell the indices, and `frames` is about their number."""
+    is_plain: bool
+    """Exact, and every packet is whole and shown: any decoder finds the same frames."""
+    is_closed: bool
+    """No packet after a keyframe is shown before it: decoding can begin at any of them."""
 
     def keyframe_before(self, index: int) -> Keyframe | None:
         """The last keyframe at or before frame `index`; None before the first."""
@@ -91,8 +95,10 @@ def list_packets(path: Path, seen: Sequence[int]) -> Generator[None, None, Packe
                 if number % 256 == 0:
                     yield
                 listing.add(packet)
-        except (av.FFmpegError, IndexError):
-            pass  # the frames end here for the decoder as well
+        except av.FFmpegError:
+            listing.is_broken = True  # the frames end here for the decoder as well
+        except IndexError:
+            pass  # as in Decoding: no damage
         is_exact = listing.is_exact and _tells_times(container, stream)
     pts = sorted(time for time in listing.pts if time >= seen[0])
     keyframes = [
@@ -102,7 +108,9 @@ def list_packets(path: Path, seen: Sequence[int]) -> Generator[None, None, Packe
     ]
     is_exact = is_exact and len(set(pts)) == len(pts) and pts[: len(seen)] == list(seen)
     frames = len(pts) if is_exact else listing.packets - listing.hidden
-    return PacketTable(max(1, frames), array("q", pts), keyframes, is_exact)
+    is_plain = is_exact and len(pts) == listing.packets and not listing.is_broken
+    times = array("q", pts)
+    return PacketTable(max(1, frames), times, keyframes, is_exact, is_plain, listing.is_closed)
 
 
 def _tells_times(container: InputContainer, stream: VideoStream) -> bool:
@@ -119,14 +127,14 @@ class _Listing:
     def __init__(self) -> None:
         self.pts: list[int] = []
         self.keyframes: list[Keyframe] = []
-        self.is_exact = True
+        self.is_exact = self.is_closed = True
+        self.is_broken = False
         self.packets = self.hidden = 0
-        self._latest_pts = self._latest_dts = -(2**63)
-        self._is_broken = False
+        self._latest_pts = self._latest_dts = self._keyframe_pts = -(2**63)
 
     def add(self, packet: Packet) -> None:
         if packet.is_corrupt:  # no harm at the end of a file that is cut off
-            self._is_broken = True
+            self.is_broken = True
         elif packet.size:
             self._check(packet)
             if packet.is_discard:
@@ -138,7 +146,7 @@ class _Listing:
     def _check(self, packet: Packet) -> None:
         """Packets must have a time, and run on: they go back where two recordings are joined."""
         dts = self._latest_dts + 1 if packet.dts is None else packet.dts
-        if self._is_broken or packet.pts is None or dts <= self._latest_dts:
+        if self.is_broken or packet.pts is None or dts <= self._latest_dts:
             self.is_exact = False
         self._latest_dts = dts
 
@@ -147,5 +155,8 @@ class _Listing:
         if packet.is_keyframe and pts > self._latest_pts:
             keyframe = Keyframe(len(self.pts), pts, packet.dts, self.packets, self.hidden)
             self.keyframes.append(keyframe)
+        if packet.is_keyframe:
+            self._keyframe_pts = pts
+        self.is_closed &= pts >= self._keyframe_pts
         self._latest_pts = max(self._latest_pts, pts)
         self.pts.append(pts)

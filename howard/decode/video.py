@@ -32,7 +32,7 @@ NO_TIME = -(2**63)  # as FFmpeg has it
 
 def open_video_file(path: Path) -> Source:
     """Open a video file and decode its first frame; raises InputError if there is none."""
-    video = _VideoFile(path)
+    video = VideoFile(path)
     frames = video.read_from(0)
     first = next(frames, None)
     if first is None:
@@ -40,10 +40,10 @@ def open_video_file(path: Path) -> Source:
     height, width = first.pixels.shape[:2]
     rate = float(video.rate) if video.rate else None
     info = VideoInfo(path, width, height, video.stated.frames, rate, files=(path,))
-    return Source(info, video.warnings, first, frames, video.read_from, video.sample)
+    return Source(info, video.warnings, first, frames, video.read_from, video.sample, video)
 
 
-class _VideoFile:
+class VideoFile:
     """What the passes over one file have in common. Only one of them may be under way."""
 
     def __init__(self, path: Path) -> None:
@@ -51,9 +51,14 @@ class _VideoFile:
         self.warnings: list[str] = []
         self.stated = Stated(None, False, None)
         self.rate: Fraction | None = None
+        self.time_base = 0.0
+        """Seconds."""
+        self.container, self.codec, self.streams = "", "", 0
+        """FFmpeg's names, and the number of video streams."""
         self._told: list[str] = []
         """What was said about damage, by the first pass that saw it."""
-        self._convert: RgbConverter | None = None
+        self.convert: RgbConverter | None = None
+        """There once a frame was decoded."""
         self._table: PacketTable | None = None
         self._seen = array("q")
         """Times of the frames from the first on, as far as decoded before there was a table."""
@@ -61,7 +66,7 @@ class _VideoFile:
     def read_from(self, start: int) -> Pass:
         """The frames from index `start` on, upright RGB; ends with the file closed."""
         wanted = range(start, sys.maxsize)
-        table = (yield from self._listed()) if start else None
+        table = (yield from self.listed()) if start else None
         if table is not None and table.is_exact:
             if start >= table.frames:
                 return
@@ -76,7 +81,7 @@ class _VideoFile:
 
     def sample(self, count: int) -> Pass:
         """About `count` frames, evenly spread; the nearest keyframes where they are dense."""
-        table = yield from self._listed()
+        table = yield from self.listed()
         wanted = evenly(count, table.frames)
         keyframes = table.near(wanted) if table.is_exact else None
         if keyframes is not None:
@@ -89,7 +94,7 @@ class _VideoFile:
                 table.is_exact = False
         yield from self._frames(wanted)
 
-    def _listed(self) -> Generator[None, None, PacketTable]:
+    def listed(self) -> Generator[None, None, PacketTable]:
         """The table of packets, read when it is first needed."""
         if self._table is None:
             self._table = yield from list_packets(self.path, self._seen)
@@ -145,13 +150,17 @@ class _VideoFile:
     def _open(self) -> Decoding:
         decoding = Decoding(self.path)
         self.stated, self.rate = decoding.stated, decoding.rate
+        self.time_base = decoding.time_base
+        self.container = decoding.container.format.name
+        self.codec = decoding.stream.codec_context.codec.canonical_name
+        self.streams = len(decoding.container.streams.video)
         return decoding
 
     def _frame(self, index: int, seconds: float, picture: av.VideoFrame, clock: float) -> Frame:
         """`picture` in the size and pose of the video's first; `clock` is when work on it began."""
-        if self._convert is None:
-            self._convert = RgbConverter(picture, self.path.name, self.warnings)
-        pixels = self._convert(picture)
+        if self.convert is None:
+            self.convert = RgbConverter(picture, self.path.name, self.warnings)
+        pixels = self.convert(picture)
         return Frame(index, seconds, pixels, (time.perf_counter() - clock) * 1000)
 
     def _compare(self, index: int, picture: av.VideoFrame) -> bool:
@@ -171,7 +180,6 @@ class _VideoFile:
         decoding: Decoding, picture: av.VideoFrame, previous_end: float
     ) -> tuple[float, float]:
         """Begin and end in seconds; a picture without a time begins where the last one ended."""
-        time_base = float(decoding.stream.time_base or 0)
-        begin = previous_end if picture.pts is None else picture.pts * time_base
+        begin = previous_end if picture.pts is None else picture.pts * decoding.time_base
         least = 1 / (decoding.rate or RATE_IF_UNKNOWN)
-        return begin, begin + max(picture.duration * time_base, least)
+        return begin, begin + max(picture.duration * decoding.time_base, least)

@@ -10,7 +10,7 @@ OUT/report.json (schema 1):
     schema    1
     howard    version
     run       the identity: shot, clean_plate and weights (path, files, bytes, modified), network,
-              plate_search, batch, device
+              plate_search, batch, device, runner
     warnings  list of sentences
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame
@@ -26,7 +26,9 @@ OUT/report.json (schema 1):
         milliseconds                     {decode, align, matte, write}; write includes packing
     totals    frames, and of them fallbacks (without a plate of their own); of the last call that
               made pictures: seconds, frames_per_second, peak_memory_mb, and resumed, the frames
-              that earlier calls had finished
+              that earlier calls had finished; on a GPU also device_memory_mb (in use at the end,
+              by whomever), downloads_per_frame (pictures), read_backs_per_frame (a few numbers, for
+              decisions) and bytes_read_back_per_frame
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, SupportsFloat
 
 from howard import __version__
 from howard.errors import HowardError, OutputError
@@ -153,22 +155,26 @@ class Journal:
         """Number of finished frames without a plate of their own."""
         return sum(row["fallback"] is not None for row in self.rows(self.offsets))
 
-    def begin(self, index: int, pts_seconds: float, alignment: Alignment, **ms: float) -> None:
-        """A frame is aligned; `ms` are milliseconds by stage."""
+    def begin(
+        self, index: int, pts_seconds: float, alignment: Alignment, **ms: SupportsFloat
+    ) -> None:
+        """A frame is aligned; `ms` are milliseconds by stage. Numbers that are still on their way
+        from the GPU are asked for when the frame is written."""
         row = {"index": index, "pts_seconds": round(pts_seconds, 6), **asdict(alignment)}
         self.open_rows[index] = {**row, "milliseconds": ms}
 
-    def matted(self, index: int, confidence: float, milliseconds: float) -> None:
+    def matted(self, index: int, confidence: SupportsFloat, milliseconds: SupportsFloat) -> None:
         """A frame has its matte."""
         row = self.open_rows[index]
-        row["confidence"] = round(confidence, 4)
+        row["confidence"] = confidence
         row["milliseconds"]["matte"] = milliseconds
 
     def written(self, index: int, milliseconds: float) -> None:
         """The writer has finished this frame: the row is complete."""
         row = self.open_rows.pop(index)
         row["milliseconds"]["write"] = milliseconds
-        row["milliseconds"] = {k: round(v, 2) for k, v in row["milliseconds"].items()}
+        row["milliseconds"] = {k: round(float(v), 2) for k, v in row["milliseconds"].items()}
+        row["confidence"] = round(float(row["confidence"]), 4)
         line = json.dumps(row).encode() + b"\n"
         with writing(self.partial):
             self.file = self.file or self.open_for_rows()

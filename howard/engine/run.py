@@ -25,7 +25,6 @@ def run(config: RunConfig, begun: Begun = lambda stages: None) -> RunReport:
         begun(stages)
         for frames in stages.read():
             plates = stages.align(frames)
-            mattes = stages.matte(frames, plates)
-            for rgba in stages.pack(frames, mattes):
+            for rgba in stages.matte(frames, plates):
                 writer.submit(rgba)
     return stages.report()

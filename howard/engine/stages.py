@@ -1,23 +1,23 @@
-"""The stages of a run, built for its device. The only place that knows that there are two."""
+"""The stages of a run, built for its device."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from howard.align import Aligner
 from howard.config import RunConfig
-from howard.decode import VideoReader, open_video
+from howard.decode import VideoReader
+from howard.engine.device import Device, Weights, open_device
 from howard.engine.journal import PICTURE, Journal
-from howard.engine.timing import Stopwatch, peak_memory_mb
-from howard.errors import DeviceError, OutputError
-from howard.frames import Frame, Matte, PendingRgba, Plate, VideoInfo
-from howard.matte import MattingNetwork, default_weights
+from howard.engine.timing import peak_memory_mb
+from howard.errors import DeviceMemoryError, OutputError
+from howard.frames import Frame, PendingRgba, Plate, VideoInfo
+from howard.matte import MattingNetwork
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,32 @@ class RunReport:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class Share:
+    """Milliseconds of one of several frames that were timed together."""
+
+    watch: SupportsFloat
+    frames: int
+
+    def __float__(self) -> float:
+        return float(self.watch) / self.frames
+
+
 @dataclass
 class Stages:
     """Decode, align, matte, pack, each timed; and the journal of what is finished."""
 
+    device: Device
     shot: VideoReader
     clean_plate: VideoReader
     aligner: Aligner
     network: MattingNetwork
+    packer: Callable[[int, Any], PendingRgba]
     journal: Journal
     batch: int
+    """Frames per call of the network; halved where the device has too little memory."""
     started: float = field(default_factory=time.monotonic)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def info(self) -> VideoInfo:
@@ -55,7 +70,7 @@ class Stages:
         for frame in self.shot:
             if not self.journal.is_done(frame.index):
                 batch.append(frame)
-            if len(batch) == self.batch:
+            if len(batch) >= self.batch:
                 yield batch
                 batch = []
         if batch:
@@ -64,32 +79,49 @@ class Stages:
     def align(self, frames: Sequence[Frame]) -> list[Plate]:
         plates = []
         for frame in frames:
-            with Stopwatch() as watch:
+            with self.device.stopwatch() as watch:
                 plate = self.aligner(frame)
-            ms = {"decode": frame.decode_milliseconds, "align": watch.milliseconds}
+            ms = {"decode": frame.decode_milliseconds, "align": watch}
             self.journal.begin(frame.index, frame.pts_seconds, plate.alignment, **ms)
             plates.append(plate)
         return plates
 
-    def matte(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
-        with Stopwatch() as watch:
+    def matte(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> Iterator[PendingRgba]:
+        """Mattes, packed: of all frames at once, or of as many as the device's memory allows."""
+        frames, plates = list(frames), list(plates)
+        while frames:
+            count = min(self.batch, len(frames))
+            try:
+                yield from self.matte_at_once(frames[:count], plates[:count])
+            except DeviceMemoryError:
+                if count == 1:
+                    raise
+                self.batch = count // 2
+                self.warnings.append(
+                    f"{self.device.name}: too little memory for {count} frames at once, went on "
+                    f"with {self.batch}; --batch {self.batch} takes that from the start"
+                )
+            else:
+                del frames[:count], plates[:count]
+
+    def matte_at_once(
+        self, frames: Sequence[Frame], plates: Sequence[Plate]
+    ) -> Iterator[PendingRgba]:
+        with self.device.stopwatch() as watch:
             mattes = self.network(frames, plates)
-        each = watch.milliseconds / len(frames)
-        for frame, matte in zip(frames, mattes, strict=True):
-            self.journal.matted(frame.index, matte.confidence, each)
         self.aligner.observe(mattes[-1].alpha)
-        return mattes
-
-    def pack(self, frames: Sequence[Frame], mattes: Sequence[Matte]) -> list[PendingRgba]:
-        from howard.write.pack import PackedMatte
-
-        return [PackedMatte(f.index, m) for f, m in zip(frames, mattes, strict=True)]
+        each = Share(watch, len(frames))
+        for frame, matte in zip(frames, mattes, strict=True):
+            rgba = self.packer(frame.index, matte)
+            self.journal.matted(frame.index, rgba.confidence, each)
+            yield rgba
 
     def report(self) -> RunReport:
         """Complete the report; call it when the writer has finished."""
         seconds = time.monotonic() - self.started
         frames, resumed = len(self.journal.offsets), self.journal.resumed
-        warnings = [w for s in (self.shot, self.clean_plate, self.aligner) for w in s.warnings]
+        stages = self.shot, self.clean_plate, self.aligner, self.network, self
+        warnings = [warning for stage in stages for warning in stage.warnings]
         report = RunReport(
             frames=frames,
             seconds=round(seconds, 3),
@@ -99,7 +131,7 @@ class Stages:
             fallbacks=self.journal.fallbacks(),
             warnings=warnings,
         )
-        totals = asdict(report)
+        totals = asdict(report) | self.device.totals(max(1, frames - resumed))
         self.journal.finish(totals.pop("warnings"), totals)
         return report
 
@@ -120,45 +152,30 @@ def build_stages(config: RunConfig) -> Stages:
     ConfigError, InputError, WeightsError, OutputError or DeviceError.
     """
     config.validate()
-    if config.device == "gpu":
-        raise DeviceError("--device gpu: this version has no GPU engine yet: give --device cpu")
-    from howard.align.cpu import OpenCVAligner
-
-    network, weights = open_network(config)
+    device = open_device(config)
+    weights = Weights.of(config)
     with ExitStack() as opened:
-        shot = opened.enter_context(closing(open_video(config.shot)))
-        clean_plate = opened.enter_context(closing(open_video(config.clean_plate)))
+        shot = opened.enter_context(closing(device.open_video(config.shot)))
+        clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
         check_output_apart(config.out, shot.info, clean_plate.info)
+        batch = config.batch or device.batch(shot.info)
+        network = device.open_network(weights, shot.info, batch)
         identity = {
             "shot": identify(config.shot, shot.info.files),
             "clean_plate": identify(config.clean_plate, clean_plate.info.files),
             "network": config.network,
-            "weights": identify(weights[0], weights),
+            "weights": identify(weights.files[0], weights.files),
             "plate_search": config.plate_search,
             "batch": config.batch,
-            "device": "cpu",
+            "device": device.name,
+            "runner": config.runner,
         }
         journal = Journal(config.out, identity, config.overwrite)
-        aligner = OpenCVAligner(
-            shot.info, clean_plate, journal.last_alignment(), config.align_options
-        )
+        resume = journal.last_alignment()
+        aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
+        packer = device.open_packer(shot.info)
         opened.pop_all()
-    return Stages(shot, clean_plate, aligner, network, journal, config.batch)
-
-
-def open_network(config: RunConfig) -> tuple[MattingNetwork, tuple[Path, ...]]:
-    """The network that the config names, and the files of its weights, its own first."""
-    from howard.matte.cpu import OnnxMattingNetwork
-
-    threads = config.threads or len(os.sched_getaffinity(0))
-    weights = config.weights or default_weights(config.network)
-    if config.network != "context-switching":
-        return OnnxMattingNetwork(weights, threads), (weights,)
-    from howard.matte.context_switching import ContextSwitchingNetwork
-
-    first = default_weights()
-    coarse = OnnxMattingNetwork(first, threads)
-    return ContextSwitchingNetwork(weights, coarse, threads), (weights, first)
+    return Stages(device, shot, clean_plate, aligner, network, packer, journal, batch)
 
 
 def check_output_apart(out: Path, *inputs: VideoInfo) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from howard.errors import WeightsError
-from howard.frames import Frame, Matte, Plate
+from howard.frames import Frame, Plate
 
 DEFAULT_NETWORK = "howard"
 BUILT = Path("engine/built")
@@ -21,8 +21,14 @@ BUILT = Path("engine/built")
 class MattingNetwork(Protocol):
     """Batched: all frames of a call have one size."""
 
-    def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
-        """One matte per frame, of the frame's size; any size is padded as the network needs."""
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What to tell the user at the end of the run."""
+        ...
+
+    def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Any]:
+        """One matte per frame, of the frame's size: a `Matte`, or on the GPU a `DeviceMatte`. Any
+        size is padded as the network needs. Raises DeviceMemoryError for too many at once."""
         ...
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from howard.frames import Frame, Matte, Plate
 from howard.matte import MattingNetwork
-from howard.matte.cpu import OUTPUTS, filled, open_session, planes, shrink, stored_number
+from howard.matte.cpu import OUTPUTS, open_session, planes, shrink, stored_number
+from howard.matte.holes import fill_holes
 
 INPUTS = {"frame", "plate", "segmentation"}
 PERSON = 0.2
@@ -40,6 +41,8 @@ Box = tuple[slice, slice]
 class ContextSwitchingNetwork:
     """Runs `coarse` for the segmentation, then the exported network on a crop of each frame."""
 
+    warnings: Sequence[str] = ()
+
     def __init__(self, weights: Path, coarse: MattingNetwork, threads: int) -> None:
         self.session = open_session(weights, threads, INPUTS, INPUTS)
         self.side = stored_number(self.session, weights, "side")
@@ -56,9 +59,10 @@ class ContextSwitchingNetwork:
         if box is None:
             return Matte(alpha, found.foreground, found.confidence)
         size = (self.side, self.side)
+        background, _ = fill_holes(plate.pixels, plate.coverage)
         feeds = {
             "frame": planes([shrink(frame.pixels[box], size)]),
-            "plate": planes([shrink(filled(plate.pixels, plate.coverage)[box], size)]),
+            "plate": planes([shrink(background[box], size)]),
             "segmentation": soft_segmentation(resize(found.alpha[box], size))[None, None],
         }
         cut, colour = self.session.run(OUTPUTS, feeds)

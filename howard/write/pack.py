@@ -52,6 +52,10 @@ class PackedMatte(Noun):
     """Index of the frame in the shot."""
     matte: Matte
 
+    @property
+    def confidence(self) -> float:
+        return self.matte.confidence
+
     def result(self) -> NDArray[np.uint8]:
         """(H, W, 4) straight RGBA, contiguous."""
         return pack_rgba(self.matte.alpha, self.matte.foreground)

@@ -1,0 +1,193 @@
+"""The alignment's arithmetic on the GPU, with CuPy and the kernels of `kernels/`.
+
+All of it is enqueued on CuPy's current stream. The policy decides on the host, so that a few
+numbers come down where it has to: `cuda.read_back` counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from howard import cuda
+from howard.align.aligner import TrackingAligner
+from howard.align.comparison import Fit
+from howard.align.direct import DirectFit
+from howard.align.features import WORKING_SIDE
+from howard.align.fusion import Layer
+from howard.align.geometry import Homography, Resolution, Size
+from howard.align.gpu_comparison import DeviceComparison, Probe
+from howard.align.gpu_direct import refine
+from howard.align.gpu_features import DeviceFeatures, find_features, find_homographies
+from howard.align.gpu_fusion import are_worth, covered_by, fused, layer_of, left_over
+from howard.align.gpu_person import nobody
+from howard.align.gpu_render import Drawn, drawn, lay_over
+from howard.align.gpu_view import agreement, texture_of, view_of
+from howard.align.operations import Closeness, Composed
+from howard.align.robust import REPROJECTION_PIXELS, Match
+from howard.align.view import View, half, view_size
+from howard.config import AlignOptions
+from howard.decode import VideoReader
+from howard.frames import Alignment, Frame, VideoInfo
+
+Array = Any
+"""A CuPy array."""
+
+
+@dataclass(eq=False)
+class Look:
+    """What is prepared once from a picture, on the device; the features when first needed."""
+
+    pixels: Array
+    view: View
+    probe: Probe
+    found: dict[bool, DeviceFeatures] = field(default_factory=dict)
+
+    def features(self, thorough: bool = False) -> DeviceFeatures:
+        if thorough not in self.found:
+            self.found[thorough] = find_features(self.pixels, thorough)
+        return self.found[thorough]
+
+
+class CudaAligner(TrackingAligner):
+    """Aligner on the GPU: takes frames whose pixels are CuPy arrays, gives such plates."""
+
+    def __init__(
+        self,
+        shot: VideoInfo,
+        clean_plate: VideoReader,
+        resume: tuple[int, Alignment] | None = None,
+        options: AlignOptions | None = None,
+    ) -> None:
+        """As TrackingAligner."""
+        plate = clean_plate.info
+        operations = CudaOperations((shot.width, shot.height), (plate.width, plate.height))
+        super().__init__(shot, clean_plate, operations, resume, options)
+
+
+class CudaOperations:
+    """Operations on the GPU."""
+
+    def __init__(self, frame_size: Size, plate_size: Size) -> None:
+        self.frame_size, self.plate_size = frame_size, plate_size
+        sizes = frame_size, plate_size
+        views = view_size(frame_size), view_size(plate_size)
+        self.view_scale = Resolution.of(*sizes, *views)
+        self.coarse_scale = Resolution.of(*sizes, half(views[0]), half(views[1]))
+        self.comparison = DeviceComparison(*sizes)
+        self.threshold = REPROJECTION_PIXELS * max(1.0, max(frame_size) / WORKING_SIDE)
+        self.shown: tuple[View, Array] | None = None
+        """The latest frame's view, and the plate's colour (h, w, 3) on it."""
+
+    def look_at_frame(self, frame: Frame) -> Look:
+        view = view_of(frame.pixels)
+        return Look(frame.pixels, view, self.comparison.of_frame(view))
+
+    def look_at_plate(self, frame: Frame) -> Look:
+        view = view_of(frame.pixels)
+        return Look(frame.pixels, view, self.comparison.of_plate(view))
+
+    def features(self, picture: Array) -> DeviceFeatures:
+        return find_features(picture)
+
+    def keypoints(self, frame: Look) -> int:
+        return len(frame.features())
+
+    def person(self, size: Size) -> Array | None:
+        """(h, w), not 0 where the person of the latest matte may be."""
+        return self.comparison.person_at(size)
+
+    def direct(
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
+    ) -> list[DirectFit | None]:
+        if how is Closeness.CHOOSE:
+            scale, finest = self.coarse_scale, 1
+            here, there = frame.view.coarse, [p.view.coarse for p in plates]
+        else:
+            scale, finest = self.view_scale, 0 if how is Closeness.FINAL else 1
+            here, there = frame.view.texture, [p.view.texture for p in plates]
+        person = self.person((here.shape[1], here.shape[0]))
+        found = refine(here, there, [scale.small(start) for start in starts], person, finest)
+        return [f and replace(f, homography=scale.full(f.homography)) for f in found]
+
+    def find(
+        self, frame: Look, plates: Sequence[Look], thorough: bool = False
+    ) -> list[Match | None]:
+        there = [plate.features(thorough) for plate in plates]
+        return self.matched(there, frame.features(thorough), beside_person=True)
+
+    def locate(self, frame: Look, places: Sequence[DeviceFeatures]) -> list[Match | None]:
+        return self.matched(places, frame.features(), beside_person=False)
+
+    def matched(
+        self, places: Sequence[DeviceFeatures], frame: DeviceFeatures, beside_person: bool
+    ) -> list[Match | None]:
+        """What their matches agree on."""
+        person = self.comparison.person if beside_person else nobody()
+        sizes = self.plate_size, self.frame_size
+        return find_homographies(places, frame, person, self.threshold, *sizes)
+
+    def judge(
+        self, frame: Look, plates: Sequence[Look], homographies: Sequence[Homography]
+    ) -> list[tuple[Fit, float]]:
+        return self.comparison.judge(frame.probe, [p.probe for p in plates], homographies)
+
+    def layer(self, frame: Look, plate: Look, homography: Homography, fit: Fit) -> Layer:
+        return layer_of(
+            (homography, fit),
+            frame.view,
+            plate.view,
+            self.view_scale.small(homography),
+            fit.light,
+            self.person(frame.view.size),
+        )
+
+    def left_over(self, frame: Look, first: Layer) -> tuple[Array, bool, bool]:
+        holes, poor = left_over(first, frame.view, self.person(frame.view.size))
+        return holes, *are_worth(holes, poor)
+
+    def fills(self, frame: Look, plate: Look, homography: Homography, holes: Array) -> bool:
+        small = self.view_scale.small(homography)
+        covered = covered_by(plate.view, small, frame.view.size)
+        return are_worth(holes & (covered != 0))[0]
+
+    def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
+        self.shown = frame.view, layers[0][0].colour
+        plate, is_fused = self.drawn(*layers[0]), False
+        if len(layers) > 1:
+            person = self.person(frame.view.size)
+            weights, used = fused([layer for layer, _ in layers], frame.view, person)
+            of_use = cuda.read_back(used)
+            for number, layer in enumerate(layers[1:], 1):
+                if of_use[number]:
+                    lay_over(plate, self.drawn(*layer), weights[number])
+                    is_fused = True
+        width, height = self.frame_size
+        share = float(cuda.read_back(plate.covered)[0]) / (width * height)
+        return Composed(plate.pixels, plate.coverage, share, is_fused)
+
+    def nothing(self) -> Composed:
+        cp, (width, height) = cuda.cupy(), self.frame_size
+        pixels, coverage = (cp.zeros((height, width, *c), np.uint8) for c in ((3,), ()))
+        return Composed(pixels, coverage, 0.0, False)
+
+    def drawn(self, layer: Layer, source: Frame) -> Drawn:
+        """A layer at full resolution."""
+        homography, fit = layer.source
+        size, field, gain = self.frame_size, layer.field, layer.gain
+        return drawn(source.pixels, homography, fit.light, size, field, gain)
+
+    def observe(self, alpha: Array) -> None:
+        if self.shown is None:
+            return
+        # As on the CPU: what the plate shows too must not be hidden from the next alignment.
+        frame, plate = self.shown
+        width, height = self.frame_size
+        inside = alpha.reshape(alpha.shape[-2:])[:height, :width]
+        self.comparison.observe(inside, agreement(frame.texture, texture_of(plate)))
+
+    def on_host(self, picture: Array) -> Array:
+        return cuda.cupy().asnumpy(picture)

@@ -1,0 +1,117 @@
+"""Beyond one plane, on the GPU: `howard.align.field` over device arrays, with its arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from howard import cuda
+from howard.align.direct import IN_PERSON
+from howard.align.field import (
+    COMPANY,
+    LIMIT,
+    LONELY_PIXELS,
+    MATCHED_LEVELS,
+    NEEDED_PIXELS,
+    NEEDED_SHARE,
+    NO_EVIDENCE,
+    ROUNDS,
+    TEXTURE,
+)
+from howard.align.gpu_direct import dense_flow
+from howard.align.gpu_smooth import smooth
+from howard.align.gpu_view import BLOCK, agreement, box_mean, gradient, texture_of
+from howard.align.view import View
+from howard.cuda import TILE, tiles
+
+F = np.float32
+SLOPE_WINDOW = 5
+"""Pixels over which the gradient is averaged."""
+
+
+class Detail(NamedTuple):
+    """What of a frame says where flow can be believed."""
+
+    texture: Any
+    """(h, w) uint8."""
+    slope: Any
+    """(h, w) float32, the texture's gradient, averaged."""
+
+
+class Evidence(NamedTuple):
+    """What flow says of a field, and how far it can be believed."""
+
+    signal: Any
+    """(h, w, 3): the displacement on top of the homography times its trust, and the trust."""
+    sums: Any
+    """(2,): of the trust in what is off, and in all."""
+
+
+def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) -> Any | None:
+    """The field (h, w, 2) float32: what belongs at x of the frame is at x + field of the warped
+    plate.
+
+    plate: colour (h, w, 3) of the frame's size, warped by the homography; covered: 1 where it has
+    data; person: not 0 where they may be. None where the homography is enough, which takes 8 bytes
+    to the host.
+    """
+    detail = Detail(frame.texture, box_mean(gradient(frame.texture), SLOPE_WINDOW))
+    field = None
+    for smoothness, edge in ROUNDS:
+        now = plate if field is None else displaced(plate, field)
+        here = covered if field is None else displaced(covered, field)
+        signal, sums = evidence(detail, texture_of(now), here, person, field)
+        if field is None and not is_needed(sums):
+            return None
+        smooth(now, signal, smoothness, edge)
+        field = signal[..., :2] / (signal[..., 2:] + F(NO_EVIDENCE))
+    return field
+
+
+def evidence(
+    frame: Detail, plate: Any, covered: Any, person: Any | None, field: Any | None
+) -> Evidence:
+    """What the flow from a frame to a texture (h, w), displaced by the field so far, says."""
+    flow = dense_flow(frame.texture, plate[None])[0]
+    trusted = trusted_flow(frame, plate, covered, person, flow)
+    height, width = plate.shape
+    around = box_mean(trusted, max(3, round(max(height, width) * COMPANY)) | 1)
+    cp, blocks = cuda.cupy(), -(-height * width // BLOCK)
+    signal, sums = cp.empty((height, width, 3), "float32"), cp.empty((blocks, 2), "float32")
+    before = flow if field is None else field
+    reach = F(LIMIT * max(height, width))
+    limits = F(LONELY_PIXELS), F(NEEDED_PIXELS), reach, width, height
+    args = (flow, trusted, around, before, int(field is not None), *limits, signal, sums)
+    cuda.kernel("field", "believe_flow")((blocks,), (BLOCK,), args)
+    return Evidence(signal, sums.sum(0))
+
+
+def trusted_flow(frame: Detail, plate: Any, covered: Any, person: Any | None, flow: Any) -> Any:
+    """(h, w, 3): each vector times its trust, and the trust, from what it is by itself."""
+    height, width = plate.shape
+    moved = displaced(plate, flow)
+    out = cuda.cupy().empty((height, width, 3), "float32")
+    # Where nobody knows of a person, any picture may stand for theirs.
+    where, hidden = (covered, 1.0) if person is None else (person, IN_PERSON)
+    pictures = frame.texture, moved, flow, frame.slope, agreement(frame.texture, moved), covered
+    limits = F(hidden), F(MATCHED_LEVELS), F(TEXTURE)
+    args = (*pictures, where, *limits, width, height, out)
+    cuda.kernel("field", "trust_flow")(tiles(width, height), TILE, args)
+    return out
+
+
+def is_needed(sums: Any) -> bool:
+    """Whether enough of what can be believed is off."""
+    off, total = cuda.read_back(sums)
+    return bool(off > NEEDED_SHARE * total)
+
+
+def displaced(picture: Any, flow: Any) -> Any:
+    """picture (h, w[, C]) uint8 at x + flow, bilinear; 0 outside."""
+    height, width = flow.shape[:2]
+    out = cuda.cupy().empty_like(picture)
+    channels = picture.size // (width * height)
+    args = (picture, width, height, channels, flow, out)
+    cuda.kernel("field", "displace_levels")(tiles(width, height), TILE, args)
+    return out

@@ -1,0 +1,167 @@
+"""What the two devices do differently: who reads, aligns, mattes, packs, and tells the time.
+
+The only place that knows that there are two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from howard.align import Aligner
+from howard.config import RunConfig
+from howard.decode import VideoReader, open_video
+from howard.engine.timing import DeviceStopwatch, Stopwatch
+from howard.errors import ConfigError, DeviceError
+from howard.frames import Alignment, PendingRgba, VideoInfo
+from howard.matte import MattingNetwork, default_weights
+
+MOST_FRAMES = 4
+"""Per call of the network on a GPU: what it learns of the person it learns after a batch."""
+BYTES_PER_PIXEL = 400
+"""Of device memory per frame of a batch, about: planes, the network's own, buffers."""
+
+
+class OpenAligner(Protocol):
+    def __call__(
+        self,
+        shot: VideoInfo,
+        clean_plate: VideoReader,
+        resume: tuple[int, Alignment] | None,
+        options: Any,
+    ) -> Aligner: ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's files, its own first."""
+
+    files: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Weights:
+        """Raises WeightsError for a network that is not there."""
+        own = config.weights or default_weights(config.network)
+        if config.network == "context-switching":
+            return cls((own, default_weights()))
+        return cls((own,))
+
+
+@dataclass(frozen=True)
+class Device:
+    """The stages' makers on one device."""
+
+    name: str
+    open_video: Callable[[Path], VideoReader]
+    open_aligner: OpenAligner
+    open_network: Callable[[Weights, VideoInfo, int], MattingNetwork]
+    """From the weights, the shot's info, and the frames per call."""
+    open_packer: Callable[[VideoInfo], Callable[[int, Any], PendingRgba]]
+    """From index and matte to a picture on its way to the writer."""
+    stopwatch: Callable[[], AbstractContextManager[Any]]
+    """Gives float(watch), in milliseconds, when a frame is written."""
+    batch: Callable[[VideoInfo], int]
+    """Frames per call of the network where the user leaves it open."""
+    totals: Callable[[int], dict[str, float]] = lambda frames: {}
+    """For the report, of that many frames."""
+
+
+def open_device(config: RunConfig) -> Device:
+    """As the user chose; auto takes the GPU where CuPy and a GPU are there, else the CPU.
+
+    Raises DeviceError where the GPU was asked for and cannot be used.
+    """
+    if config.device == "cpu":
+        return cpu(config)
+    if config.device == "gpu":
+        return gpu(config)
+    try:
+        return gpu(config)
+    except DeviceError:
+        return cpu(config)
+
+
+def cpu(config: RunConfig) -> Device:
+    """NumPy, OpenCV, ONNX Runtime."""
+    from howard.align.cpu import OpenCVAligner
+    from howard.write.pack import PackedMatte
+
+    threads = config.threads or len(os.sched_getaffinity(0))
+
+    def open_network(weights: Weights, shot: VideoInfo, batch: int) -> MattingNetwork:
+        from howard.matte.cpu import OnnxMattingNetwork
+
+        own, *coarse = weights.files
+        if not coarse:
+            return OnnxMattingNetwork(own, threads)
+        from howard.matte.context_switching import ContextSwitchingNetwork
+
+        return ContextSwitchingNetwork(own, OnnxMattingNetwork(coarse[0], threads), threads)
+
+    return Device(
+        name="cpu",
+        open_video=open_video,
+        open_aligner=OpenCVAligner,
+        open_network=open_network,
+        open_packer=lambda shot: PackedMatte,
+        stopwatch=Stopwatch,
+        batch=lambda shot: 1,
+    )
+
+
+def gpu(config: RunConfig) -> Device:
+    """CuPy with our kernels, NVDEC where it decodes, TensorRT, torch or ONNX Runtime.
+
+    Everything from decoding to packing is enqueued on one stream, made current here. Raises
+    DeviceError without a GPU or what drives it.
+    """
+    from howard.cuda import cupy, traffic
+
+    cp = cupy()
+    if config.network == "context-switching":
+        raise ConfigError("--network context-switching runs on the CPU alone: give --device cpu")
+    from howard.align.gpu import CudaAligner
+    from howard.decode.gpu import open_device_video
+    from howard.write.gpu import Downloads
+
+    cp.cuda.Stream(non_blocking=True).use()
+    before = replace(traffic)
+
+    def open_network(weights: Weights, shot: VideoInfo, batch: int) -> MattingNetwork:
+        from howard.matte.gpu import Wanted, open_device_network
+
+        wanted = Wanted(config.network, weights.files[0], batch, shot.width, shot.height)
+        return open_device_network(config.runner, wanted)
+
+    def batch(shot: VideoInfo) -> int:
+        free, _ = cp.cuda.runtime.memGetInfo()
+        return max(1, min(MOST_FRAMES, free // (BYTES_PER_PIXEL * shot.width * shot.height)))
+
+    def open_packer(shot: VideoInfo) -> Downloads:
+        # As many as the writer queues and holds, and one in hand.
+        return Downloads(shot.width, shot.height, 3 * config.writers + 1)
+
+    def totals(frames: int) -> dict[str, float]:
+        free, whole = cp.cuda.runtime.memGetInfo()
+        now = traffic.since(before)
+        return {
+            "device_memory_mb": round((whole - free) / 2**20, 1),
+            "downloads_per_frame": round(now.pictures / frames, 3),
+            "read_backs_per_frame": round(now.read_backs / frames, 3),
+            "bytes_read_back_per_frame": round(now.bytes_read_back / frames, 1),
+        }
+
+    return Device(
+        name="gpu",
+        open_video=open_device_video,
+        open_aligner=CudaAligner,
+        open_network=open_network,
+        open_packer=open_packer,
+        stopwatch=DeviceStopwatch,
+        batch=batch,
+        totals=totals,
+    )

@@ -1,0 +1,55 @@
+// Light that differs from place to place: what howard/align/light.py's light_field does pixel by
+// pixel.
+#include "common.cuh"
+
+// A mean of levels, rounded as cv2.blur does, away from the dark in which noise rules.
+__device__ __forceinline__ float log_level(float mean, float darkness) {
+  return logf((float)to_level(mean) + darkness);
+}
+
+// A thread per pixel in blocks of BLOCK. frame_mean, plate_mean (height, width, 3): levels averaged
+// over a patch; likeness (height, width) in [0, 1]; covered: 1 where the plate has data; where
+// person is not 0, trust is multiplied by in_person. signal (height, width, 4): the logarithm of
+// frame / plate times the trust, of each channel, and the trust. sums (blocks, 3): of the
+// logarithms' sizes at every fourth pixel of every fourth row, of the channels' largest times the
+// trust, of the trust.
+extern "C" __global__ void compare_light(const float* frame_mean, const float* plate_mean,
+                                         const float* likeness, const u8* covered, const u8* person,
+                                         float in_person, float darkness, int width, int height,
+                                         float* signal, float* sums) {
+  __shared__ float of_warps[WARPS][3];
+  int at = blockIdx.x * BLOCK + threadIdx.x, x = at % width, y = at / width;
+  float sum[3] = {};
+  if (y < height) {
+    float trust = likeness[at] * covered[at] * (person[at] ? in_person : 1.f), most = 0.f;
+    for (int c = 0; c < 3; c++) {
+      float gain =
+          log_level(frame_mean[3 * at + c], darkness) - log_level(plate_mean[3 * at + c], darkness);
+      signal[4 * at + c] = gain * trust;
+      most = fmaxf(most, fabsf(gain));
+      if (x % 4 == 0 && y % 4 == 0) sum[0] += fabsf(gain);
+    }
+    signal[4 * at + 3] = trust;
+    sum[1] = trust * most;
+    sum[2] = trust;
+  }
+  sum_over_block(sum, of_warps);
+  if (threadIdx.x == 0)
+    for (int k = 0; k < 3; k++) sums[3 * blockIdx.x + k] = sum[k];
+}
+
+// TILED: gain (height, width, 3) from the signal, smoothed: logarithms from `low` to `high`, none
+// of which is farther than `hue` from their mean.
+extern "C" __global__ void gain_of_light(const float* signal, float no_evidence, float low,
+                                         float high, float hue, int width, int height,
+                                         float* gain) {
+  int x = pixel_x(), y = pixel_y();
+  if (x >= width || y >= height) return;
+  int at = y * width + x;
+  float logs[3], mean = 0.f;
+  for (int c = 0; c < 3; c++) {
+    logs[c] = within(signal[4 * at + c] / (signal[4 * at + 3] + no_evidence), low, high);
+    mean += logs[c] / 3.f;
+  }
+  for (int c = 0; c < 3; c++) gain[3 * at + c] = expf(mean + within(logs[c] - mean, -hue, hue));
+}

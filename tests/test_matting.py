@@ -1,0 +1,133 @@
+"""howard.Matting: arrays of any kind in, arrays of the same kind out, on either device."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+import howard
+from howard import cuda
+from howard.errors import ConfigError, DeviceError, InputError
+
+HALF_ERROR = 2e-2
+"""Of alpha in half precision, at most."""
+
+
+def scene(height=96, width=160):
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 255, (12, 20, 3), np.uint8)
+    plate = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+    frame = plate.copy()
+    cv2.ellipse(frame, (80, 70), (20, 50), 0, 0, 360, (250, 60, 40), -1, cv2.LINE_AA)
+    return frame, plate
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    return howard.Matting(device="cpu", threads=1)
+
+
+def test_importing_howard_loads_nothing_heavy():
+    heavy = "torch cupy cv2 onnxruntime av tensorrt nvidia numpy".split()
+    code = f"import sys, howard; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="Mating"):
+        howard.Mating  # noqa: B018
+
+
+def test_the_person_is_cut_out(on_cpu):
+    frame, plate = scene()
+    alpha, foreground = on_cpu(frame, plate)
+    assert alpha.shape == (96, 160)
+    assert foreground.shape == (96, 160, 3)
+    assert alpha.dtype == foreground.dtype == np.float32
+    assert alpha[70, 80] > 0.9
+    assert alpha[:, :40].mean() < 0.05
+    assert foreground[70, 80] * 255 == pytest.approx(frame[70, 80], abs=3)
+
+
+def test_a_batch_is_each_picture_by_itself(on_cpu):
+    frame, plate = scene()
+    alpha, foreground = on_cpu(np.stack([frame, plate]), np.stack([plate, plate]))
+    single, colour = on_cpu(frame, plate)
+    assert alpha.shape == (2, 96, 160)
+    np.testing.assert_allclose(alpha[0], single, atol=1e-5)
+    np.testing.assert_allclose(foreground[0], colour, atol=1e-5)
+
+
+def test_what_is_not_covered_is_not_compared(on_cpu):
+    frame, plate = scene()
+    coverage = np.ones(plate.shape[:2], np.uint8)
+    coverage[:, 120:] = 0
+    spoilt = plate.copy()
+    spoilt[:, 120:] = 200
+    black = plate * coverage[..., None]
+    for one, other in zip(
+        on_cpu(frame, spoilt, coverage), on_cpu(frame, black, coverage), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_torch_tensors_come_back_as_torch_tensors(on_cpu):
+    torch = pytest.importorskip("torch")
+    frame, plate = scene()
+    alpha, foreground = on_cpu(torch.from_numpy(frame), torch.from_numpy(plate))
+    assert isinstance(alpha, torch.Tensor)
+    np.testing.assert_array_equal(foreground.numpy(), on_cpu(frame, plate)[1])
+
+
+@pytest.mark.parametrize(
+    ("frame", "plate", "words"),
+    [
+        (np.zeros((8, 8, 3), np.float32), None, "frame is float32"),
+        (np.zeros((8, 8), np.uint8), None, r"frame is uint8\[8, 8\]"),
+        (None, np.zeros((8, 8, 3), np.uint8), r"plate is uint8\[8, 8, 3\]"),
+    ],
+)
+def test_other_shapes_and_types_are_refused(on_cpu, frame, plate, words):
+    good_frame, good_plate = scene()
+    frame = good_frame if frame is None else frame
+    plate = (frame if frame is not good_frame else good_plate) if plate is None else plate
+    with pytest.raises(InputError, match=words):
+        on_cpu(frame, plate)
+
+
+def test_a_network_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match="context-switching"):
+        howard.Matting(device="cpu", network="context-switching")
+
+
+def test_arrays_of_a_gpu_are_refused_on_the_cpu(on_cpu):
+    there = SimpleNamespace(__cuda_array_interface__={"shape": (8, 8, 3)})
+    with pytest.raises(DeviceError, match="device='gpu'"):
+        on_cpu(there, there)
+
+
+def test_without_a_gpu_auto_takes_the_cpu_and_gpu_is_an_error(monkeypatch):
+    def missing():
+        raise DeviceError("no NVIDIA GPU can be used: give --device cpu")
+
+    monkeypatch.setattr(cuda, "loaded", missing)
+    frame, plate = scene()
+    assert howard.Matting(threads=1)(frame, plate)[0].shape == frame.shape[:2]
+    with pytest.raises(DeviceError, match="no NVIDIA GPU"):
+        howard.Matting(device="gpu")
+
+
+def test_device_arrays_stay_on_the_device(host_gpu, host_runner, on_cpu):
+    frame, plate = scene()
+    matting = howard.Matting(device="gpu")
+    there = [host_gpu.asarray(x) for x in (frame, plate)]
+    host_gpu.downloads.clear()
+    alpha, foreground = matting(*there)
+    assert isinstance(alpha, host_gpu.ndarray)
+    assert not host_gpu.downloads
+    expected = on_cpu(frame, plate)
+    assert np.abs(alpha.get() - expected[0]).max() < HALF_ERROR
+    on_host = matting(frame, plate)
+    assert type(on_host[1]) is np.ndarray
+    np.testing.assert_array_equal(on_host[1], foreground.get())

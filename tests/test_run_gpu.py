@@ -1,0 +1,118 @@
+"""The whole program on the GPU's engine, its kernels run by the host: from files to files."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from howard.config import RunConfig
+from howard.engine import device
+from howard.engine.run import run
+from howard.errors import ConfigError, DeviceError, DeviceMemoryError
+from howard.matte.gpu import DeviceMattingNetwork
+from tests.media import write_video
+from tests.test_run import picture, pictures, plate_frame, report, shot_frame
+
+FRAMES = 3
+ALPHA_LEVELS = 2.0
+"""Mean difference from the CPU's alpha, in levels of 255: halves, and plates a hair apart."""
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    shot = write_video(folder / "shot.mp4", map(shot_frame, range(FRAMES)))
+    return shot, write_video(folder / "clean_plate.mp4", map(plate_frame, range(FRAMES + 2)))
+
+
+def on_gpu(videos, out, **options):
+    return run(RunConfig(*videos, out, device="gpu", **options))
+
+
+def test_the_pictures_are_those_of_the_cpu(host_runner, host_gpu, videos, tmp_path):
+    run(RunConfig(*videos, tmp_path / "cpu", device="cpu"))
+    on_gpu(videos, tmp_path / "gpu", batch=1)
+    assert pictures(tmp_path / "gpu") == pictures(tmp_path / "cpu")
+    for i in range(FRAMES):
+        here, there = (picture(tmp_path / d, i) for d in ("gpu", "cpu"))
+        assert here.shape == there.shape
+        assert cv2.absdiff(here[..., 3], there[..., 3]).mean() < ALPHA_LEVELS
+    for here, there in zip(
+        report(tmp_path / "gpu")["frames"], report(tmp_path / "cpu")["frames"], strict=True
+    ):
+        assert set(here) == set(there)
+        assert abs(here["plate_index"] - there["plate_index"]) <= 1  # two fit equally well
+        assert here["confidence"] == pytest.approx(there["confidence"], abs=0.02)
+        assert here["milliseconds"].keys() == there["milliseconds"].keys()
+
+
+def test_one_picture_comes_down_per_frame(host_runner, host_gpu, videos, tmp_path):
+    on_gpu(videos, tmp_path)
+    totals = report(tmp_path)["totals"]
+    assert totals["downloads_per_frame"] == 1
+    assert 0 < totals["read_backs_per_frame"] < 40
+    whole = picture(tmp_path, 0).nbytes
+    assert sum(size >= whole / 4 for size in host_gpu.downloads) == FRAMES
+
+
+def test_too_little_memory_halves_the_batch_and_goes_on(
+    host_runner, host_gpu, videos, tmp_path, monkeypatch
+):
+    usual = DeviceMattingNetwork.__call__
+
+    def cramped(self, frames, plates):
+        if len(frames) > 1:
+            raise DeviceMemoryError("2 frames at once do not fit")
+        return usual(self, frames, plates)
+
+    monkeypatch.setattr(DeviceMattingNetwork, "__call__", cramped)
+    assert on_gpu(videos, tmp_path, batch=2).frames == FRAMES
+    assert len(pictures(tmp_path)) == FRAMES
+    assert ["--batch 1" in warning for warning in report(tmp_path)["warnings"]] == [True]
+
+    def hopeless(self, frames, plates):
+        raise DeviceMemoryError("1 frame does not fit")
+
+    monkeypatch.setattr(DeviceMattingNetwork, "__call__", hopeless)
+    with pytest.raises(DeviceError, match="does not fit"):
+        on_gpu(videos, tmp_path / "none")
+
+
+def test_an_interrupted_run_goes_on_and_the_devices_do_not_mix(
+    host_runner, host_gpu, videos, tmp_path
+):
+    on_gpu(videos, tmp_path)
+    (tmp_path / "000001.png").unlink()
+    again = on_gpu(videos, tmp_path)
+    assert (again.resumed, again.frames) == (FRAMES - 1, FRAMES)
+    with pytest.raises(Exception, match="another run"):
+        run(RunConfig(*videos, tmp_path, device="cpu"))
+
+
+def test_auto_takes_the_gpu_where_there_is_one(host_runner, host_gpu, videos, tmp_path):
+    config = RunConfig(*videos, tmp_path)
+    assert device.open_device(config).name == "gpu"
+    run(config)
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert stored["run"]["device"] == "gpu"
+
+
+def test_the_batch_follows_the_free_memory(host_runner, host_gpu, videos, tmp_path, monkeypatch):
+    there = device.open_device(RunConfig(*videos, tmp_path, device="gpu"))
+    info = there.open_video(videos[0]).info
+    assert there.batch(info) == device.MOST_FRAMES
+    monkeypatch.setattr(host_gpu.cuda.runtime, "memGetInfo", lambda: (2**20, 2**30))
+    assert there.batch(info) == 1
+
+
+def test_context_switching_is_for_the_cpu(host_gpu, videos, tmp_path):
+    with pytest.raises(ConfigError, match="--device cpu"):
+        on_gpu(videos, tmp_path, network="context-switching")
+
+
+def test_a_run_writes_the_same_twice(host_runner, host_gpu, videos, tmp_path):
+    for name in ("a", "b"):
+        on_gpu(videos, tmp_path / name)
+    for i in range(FRAMES):
+        assert np.array_equal(picture(tmp_path / "a", i), picture(tmp_path / "b", i))
