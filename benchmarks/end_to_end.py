@@ -1,10 +1,12 @@
 """How fast Howard is from two video files to the folder of PNG files, and in how much memory.
 
-    python -m benchmarks.end_to_end [--size 1920x1080] [--frames 45] [--json FILE] [-- options]
+    python -m benchmarks.end_to_end [--device gpu] [--sizes 480p 1080p 2160p] [--frames 45]
+                                    [--json FILE] [-- options]
 
-Two clips, one twice as long, are cut from the bundled sample and each goes through the command
-line in a process of its own. Peak memory must not grow with the length: hence the two. Options
-after `--` go to `howard.engine run`. The file cache is warm: a short run goes first.
+Two clips of each size, one twice as long, are cut from the bundled sample and each goes through the
+command line in a process of its own. Peak memory must not grow with the length: hence the two.
+Options after `--` go to `howard.engine run`. The file cache is warm, and a GPU's kernels are
+compiled: a short run goes first.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
 
 import tyro
 
 from benchmarks.child import ChildFailed, ChildRun, run_howard
 from benchmarks.clips import frame_count, make_clip
 from benchmarks.measure import (
+    SIZES,
+    SizeName,
     Spread,
     WrongResult,
     environment,
@@ -31,7 +34,8 @@ from benchmarks.measure import (
     without_paths,
     write_json,
 )
-from benchmarks.output import check_output
+from benchmarks.output import Report, as_sentence, check_output, occupancy, on_device
+from howard.config import Device
 from sample.truth import CLEAN_PLATE, SHOT
 
 WARM_UP_FRAMES = 4
@@ -41,8 +45,10 @@ WARM_UP_FRAMES = 4
 class EndToEndConfig:
     """Time the command line on clips of two lengths."""
 
-    size: Literal["1280x720", "1920x1080", "3840x2160"] = "1920x1080"
-    """Width x height of the clips."""
+    device: Device = "auto"
+    """Where to compute, as Howard's own option has it."""
+    sizes: tuple[SizeName, ...] = ("1080p",)
+    """Of the clips, one after the other."""
     frames: int = 45
     """Frames of the shorter clip; the longer has twice as many. Memory still grows between the two
     where the shorter clean plate (0.8 as long) fits into the aligner's window: see align/window.py.
@@ -64,7 +70,7 @@ class Clip:
     height: int
     folder: Path
 
-    def run(self, options: Sequence[str]) -> tuple[ChildRun, dict[str, Any]]:
+    def run(self, options: Sequence[str]) -> tuple[ChildRun, Report]:
         """Run Howard anew, check what it wrote; what it took and its report."""
         output = self.folder / "result"
         rmtree(output, ignore_errors=True)  # here, so that clearing it is not timed
@@ -90,7 +96,26 @@ class ClipSpeed:
     """The largest of the rounds."""
     stage_milliseconds: dict[str, Spread]
     """Per frame; stages overlap, so that they may add up to more than a frame takes."""
+    occupancy: dict[str, float]
+    """By stage, its time over the wall clock's without the start-up."""
+    on_device: dict[str, float]
+    """Device memory (the largest of the rounds), and pictures and numbers that came down per frame;
+    empty on the CPU."""
     fallback_share: float
+
+
+@dataclass(frozen=True)
+class SizeSpeed:
+    """Both clips of one size."""
+
+    device: str
+    """That computed."""
+    clips: tuple[ClipSpeed, ClipSpeed]
+    """The shorter one first."""
+    peak_memory_ratio: float
+    """The longer one's over the shorter one's."""
+    marginal_frames_per_second: float
+    """The start-up cancels in the difference: a check on the report's steady rate."""
 
 
 def make(folder: Path, frames: int, width: int, height: int) -> Clip:
@@ -102,7 +127,7 @@ def make(folder: Path, frames: int, width: int, height: int) -> Clip:
     return Clip(frames, width, height, folder)
 
 
-def sum_up(clip: Clip, runs: Sequence[tuple[ChildRun, dict[str, Any]]]) -> ClipSpeed:
+def sum_up(clip: Clip, runs: Sequence[tuple[ChildRun, Report]]) -> ClipSpeed:
     """One clip's runs as medians."""
     took, reports = [run[0] for run in runs], [run[1] for run in runs]
     rows = [row for report in reports for row in report["frames"]]
@@ -116,41 +141,52 @@ def sum_up(clip: Clip, runs: Sequence[tuple[ChildRun, dict[str, Any]]]) -> ClipS
         spread(t.cores_used for t in took).median,
         max(t.peak_memory_mb for t in took),
         {stage: spread(row["milliseconds"][stage] for row in rows) for stage in stages},
+        occupancy(reports),
+        on_device(reports),
         sum(row["fallback"] is not None for row in rows) / len(rows),
     )
 
 
-def measure(config: EndToEndConfig, work: Path, options: Sequence[str]) -> list[ClipSpeed]:
-    """Shorter clip, then longer. Raises WrongResult or ChildFailed before any time is known."""
-    width, height = map(int, config.size.split("x"))
-    make(work / "warm-up", WARM_UP_FRAMES, width, height).run(options)
+def measure(
+    config: EndToEndConfig, size: SizeName, work: Path, options: Sequence[str]
+) -> SizeSpeed:
+    """Raises WrongResult or ChildFailed before any time is known."""
+    options = ["--device", config.device, *options]
+    make(work / "warm-up", WARM_UP_FRAMES, *SIZES[size]).run(options)
     lengths = (config.frames, 2 * config.frames)
-    clips = [make(work / f"{n}-frames", n, width, height) for n in lengths]
+    clips = [make(work / f"{n}-frames", n, *SIZES[size]) for n in lengths]
     rounds = [[clip.run(options) for clip in clips] for _ in range(config.rounds)]
-    return [sum_up(clip, runs) for clip, runs in zip(clips, zip(*rounds, strict=True), strict=True)]
+    short, long = map(sum_up, clips, zip(*rounds, strict=True))
+    return together(rounds[0][0][1]["run"]["device"], short, long)
 
 
-def comparison(short: ClipSpeed, long: ClipSpeed) -> dict[str, float]:
-    """What the two lengths tell together."""
+def together(device: str, short: ClipSpeed, long: ClipSpeed) -> SizeSpeed:
+    """With what the two lengths tell only together."""
     extra = long.seconds.median - short.seconds.median
-    return {
-        "peak_memory_ratio": long.peak_memory_mb / short.peak_memory_mb,
-        # The start-up cancels in the difference: a check on the report's steady rate.
-        "marginal_frames_per_second": (long.frames - short.frames) / extra if extra > 0 else 0.0,
-    }
+    return SizeSpeed(
+        device,
+        (short, long),
+        long.peak_memory_mb / short.peak_memory_mb,
+        (long.frames - short.frames) / extra if extra > 0 else 0.0,
+    )
 
 
-def table(speeds: Sequence[ClipSpeed], together: dict[str, float], where: dict[str, Any]) -> str:
+def table(size: SizeName, speed: SizeSpeed) -> str:
     """For people."""
-    lines = [f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}"]
-    for s in speeds:
+    lines = [f"{size} on the {speed.device}"]
+    for s in speed.clips:
+        medians = {stage: ms.median for stage, ms in s.stage_milliseconds.items()}
         lines += [
             f"{s.frames:4} frames  {s.frames_per_second:7.2f} fps from file to files, "
             f"{s.steady_frames_per_second:.2f} steady; {s.peak_memory_mb:.0f} MB at most; "
             f"{s.cores_used:.1f} cores busy; {s.fallback_share:.0%} of frames with a fallback",
-            "  " + ", ".join(f"{k} {v.median:.1f} ms" for k, v in s.stage_milliseconds.items()),
+            f"  milliseconds: {as_sentence(medians, '.1f')}",
+            f"  share of the time: {as_sentence(s.occupancy)}",
+            *([f"  {as_sentence(s.on_device, '.1f')}"] if s.on_device else []),
         ]
-    return "\n".join([*lines, *(f"{name} {value:.2f}" for name, value in together.items())])
+    lines.append(f"peak_memory_ratio {speed.peak_memory_ratio:.2f}")
+    lines.append(f"marginal_frames_per_second {speed.marginal_frames_per_second:.2f}")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -158,24 +194,27 @@ def main(arguments: Sequence[str]) -> int:
     own, options = own_and_passed_on(arguments)
     config = tyro.cli(EndToEndConfig, args=own, prog="python -m benchmarks.end_to_end")
     where = environment()
+    print(f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}")
+    speeds: dict[str, SizeSpeed] = {}
     with ExitStack() as stack:
         work = config.work or Path(stack.enter_context(TemporaryDirectory()))
         try:
-            speeds = measure(config, work, options)
+            for size in config.sizes:
+                speeds[size] = measure(config, size, work / size, options)
+                print(table(size, speeds[size]), flush=True)
         except (ChildFailed, WrongResult) as error:
             print(error, file=sys.stderr)
             return 2
-    together = comparison(*speeds)
-    print(table(speeds, together, where))
     if config.json:
         settings = {
-            "size": config.size,
+            "device": config.device,
+            "sizes": config.sizes,
             "frames": config.frames,
             "rounds": config.rounds,
             "warm_up_frames": WARM_UP_FRAMES,
             "options": without_paths(options),
         }
-        write_json(config.json, "end_to_end", where, settings, {"clips": speeds, **together})
+        write_json(config.json, "end_to_end", where, settings, speeds)
     return 0
 
 

@@ -25,6 +25,8 @@ class DifferenceKey:
     foreground is the frame un-mixed from the plate.
     """
 
+    warnings: Sequence[str] = ()
+
     def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
         return [
             self.key(f.pixels.astype(np.float32), p.pixels.astype(np.float32))

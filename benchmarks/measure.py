@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -23,9 +23,20 @@ from howard.engine.info import processor
 SCHEMA = 1
 LIBRARIES = (
     *("numpy", "opencv-contrib-python-headless", "av", "onnxruntime", "isal"),
-    *("torch", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "onnxruntime-gpu"),
+    *("torch", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-cu13", "onnxruntime-gpu"),
+    *("nvidia-dali-cuda120", "nvidia-dali-cuda130", "pynvvideocodec"),
 )
 """Distributions whose versions are recorded where they are installed."""
+
+SizeName = Literal["360p", "480p", "720p", "1080p", "2160p"]
+SIZES: dict[SizeName, tuple[int, int]] = {
+    "360p": (640, 360),
+    "480p": (854, 480),
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "2160p": (3840, 2160),
+}
+"""(width, height) by the name that the command lines take."""
 
 Result = TypeVar("Result")
 
@@ -70,15 +81,30 @@ def interleave(
     for name, call in variants.items():
         if not correct(call()):
             raise WrongResult(f"variant {name!r} gives a wrong result; it was not timed")
+    return take_turns(variants, wall_milliseconds, rounds, warm_up)
+
+
+def take_turns(
+    variants: Mapping[str, Callable[[], Result]],
+    milliseconds: Callable[[Callable[[], Result]], float],
+    rounds: int = 20,
+    warm_up: int = 3,
+) -> dict[str, Spread]:
+    """The same of variants that are known to be right, by any clock."""
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for round_index in range(warm_up + rounds):
         for name in list(variants)[:: -1 if round_index % 2 else 1]:
-            started = time.perf_counter()
-            variants[name]()
-            milliseconds = (time.perf_counter() - started) * 1e3
+            took = milliseconds(variants[name])
             if round_index >= warm_up:
-                taken[name].append(milliseconds)
+                taken[name].append(took)
     return {name: spread(values) for name, values in taken.items()}
+
+
+def wall_milliseconds(call: Callable[[], object]) -> float:
+    """Of one call."""
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1e3
 
 
 def environment() -> dict[str, Any]:

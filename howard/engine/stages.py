@@ -131,7 +131,8 @@ class Stages:
             fallbacks=self.journal.fallbacks(),
             warnings=warnings,
         )
-        totals = asdict(report) | self.device.totals(max(1, frames - resumed))
+        totals = asdict(report) | {"batch": self.batch}
+        totals |= self.device.totals(max(1, frames - resumed))
         self.journal.finish(totals.pop("warnings"), totals)
         return report
 
