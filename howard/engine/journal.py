@@ -26,9 +26,9 @@ OUT/report.json (schema 1):
         milliseconds                     {decode, align, matte, write}; write includes packing
     totals    frames, and of them fallbacks (without a plate of their own); of the last call that
               made pictures: seconds, frames_per_second, peak_memory_mb, batch (frames per call of
-              the network), and resumed, the frames that earlier calls had finished; on a GPU also device_memory_mb (in use at the end,
-              by whomever), downloads_per_frame (pictures), read_backs_per_frame (a few numbers, for
-              decisions) and bytes_read_back_per_frame
+              the network), and resumed, the frames that earlier calls had finished; on a GPU also
+              device_memory_mb (in use at the end, by whomever), downloads_per_frame (pictures),
+              read_backs_per_frame (a few numbers, for decisions) and bytes_read_back_per_frame
 """
 
 from __future__ import annotations
