@@ -68,6 +68,8 @@ class Device:
     """Frames per call of the network where the user leaves it open."""
     totals: Callable[[int], dict[str, float]] = lambda frames: {}
     """For the report, of that many frames."""
+    stream: Any = None
+    """The GPU's; kept, since CuPy forgets a current stream that nobody holds."""
 
 
 def open_device(config: RunConfig) -> Device:
@@ -128,7 +130,8 @@ def gpu(config: RunConfig) -> Device:
     from howard.decode.gpu import open_device_video
     from howard.write.gpu import Downloads
 
-    cp.cuda.Stream(non_blocking=True).use()
+    stream = cp.cuda.Stream(non_blocking=True)
+    stream.use()
     before = replace(traffic)
 
     def open_network(weights: Weights, shot: VideoInfo, batch: int) -> MattingNetwork:
@@ -164,4 +167,5 @@ def gpu(config: RunConfig) -> Device:
         stopwatch=DeviceStopwatch,
         batch=batch,
         totals=totals,
+        stream=stream,
     )

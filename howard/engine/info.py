@@ -7,7 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from howard import __version__
-from howard.errors import WeightsError
+from howard.cuda import cupy
+from howard.errors import DeviceError, WeightsError
 
 PACKAGES = (
     "numpy opencv-contrib-python-headless av isal onnxruntime tyro rich "
@@ -20,7 +21,7 @@ def info() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     rows = {
         "howard": __version__,
-        "device": "cpu",
+        "device": device(),
         "processor": processor(),
         "threads": f"{cores} (cores that this process may use)",
         "python": platform.python_version(),
@@ -33,6 +34,15 @@ def info() -> dict[str, str]:
         except PackageNotFoundError:
             rows[package] = "not installed"
     return rows
+
+
+def device() -> str:
+    """What `--device auto` takes."""
+    try:
+        cp = cupy()
+    except DeviceError as error:
+        return f"cpu ({error})"
+    return "gpu, " + cp.cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
 def processor() -> str:
