@@ -281,3 +281,17 @@ def test_a_view_is_small_and_keeps_the_shape():
     assert view.size == (480, 270)
     assert view.coarse.shape == (135, 240)
     assert view_of(np.zeros((40, 30, 3), np.uint8)).size == (30, 40)
+
+
+def test_a_place_whose_epipolar_geometry_opencv_gives_up_on_is_a_plane(monkeypatch):
+    # On takes from one spot OpenCV 5.0 asserts instead of saying that there is none.
+    def gives_up(*args, **options):
+        raise cv2.error("Assertion failed: !model.empty() in function 'setModelParameters'")
+
+    monkeypatch.setattr(cv2, "findFundamentalMat", gives_up)
+    points = np.random.default_rng(0).uniform(0, 400, (200, 2)).astype(np.float32)
+    homography, inliers = robust_homography(points, points, 2.0, (400, 400), (400, 400))
+    assert np.abs(homography - np.eye(3)).max() < 1e-3
+    assert inliers == 200
+    monkeypatch.setattr(cv2, "findHomography", gives_up)
+    assert robust_homography(points, points, 2.0, (400, 400), (400, 400)) is None

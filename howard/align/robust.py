@@ -66,9 +66,12 @@ def robust_homography(
 
 def on_a_plane(plate: Points, frame: Points, threshold: float) -> Found | None:
     """The homography that most matches agree on."""
-    found, agree = cv2.findHomography(
-        plate, frame, cv2.USAC_MAGSAC, threshold, maxIters=ROUNDS, confidence=CERTAINTY
-    )
+    try:
+        found, agree = cv2.findHomography(
+            plate, frame, cv2.USAC_MAGSAC, threshold, maxIters=ROUNDS, confidence=CERTAINTY
+        )
+    except cv2.error:  # as below
+        return None
     if found is None:
         return None
     count = int(agree.sum())
@@ -81,9 +84,12 @@ def rigid_matches(plate: Points, frame: Points, threshold: float) -> NDArray[np.
     """(K,) the matches that one epipolar geometry explains; None where they are too few."""
     if len(plate) < FEWEST_RIGID:
         return None
-    found, agree = cv2.findFundamentalMat(
-        plate, frame, cv2.USAC_MAGSAC, threshold, CERTAINTY, ROUNDS
-    )
+    try:
+        found, agree = cv2.findFundamentalMat(
+            plate, frame, cv2.USAC_MAGSAC, threshold, CERTAINTY, ROUNDS
+        )
+    except cv2.error:  # OpenCV 5.0 asserts that there is a model where it found none
+        return None
     if found is None:
         return None
     rigid = np.asarray(agree).ravel() > 0
