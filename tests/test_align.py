@@ -258,3 +258,14 @@ def test_the_sample_is_aligned_within_a_pixel():
     align.close()
     assert np.median(errors) < 0.3
     assert np.max(errors) < 1.0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (640, 8)])
+def test_pictures_too_small_to_align_have_a_plate_nevertheless(size):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (size[1], size[0], 3), np.uint8)
+    align = aligner([picture, picture], size=size)
+    for i in range(2):
+        plate = align(Frame(i, 0.0, picture))
+        assert plate.pixels.shape == picture.shape
+        align.observe(np.zeros(size[::-1], np.float32))

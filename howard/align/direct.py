@@ -30,6 +30,8 @@ IN_PERSON = 0.25
 """Weight where the person of the latest matte may be: their own points agree on nothing, and what
 a wrong matte took for them must be able to speak."""
 FEWEST_POINTS = 50
+SMALLEST = 12
+"""Longest side that OpenCV takes; there is nothing to follow in less."""
 NEAR_PIXELS = 1.0
 """A vector this near to the homography supports it."""
 
@@ -64,6 +66,8 @@ def dense_inverse_search(finest: int) -> cv2.DISOpticalFlow:
 def dense_flow(a: NDArray[np.uint8], b: NDArray[np.uint8], finest: int = 1) -> Flow:
     """Flow from a to b, (h, w) uint8 both; found down to 1 / 2^finest of their size."""
     nothing = np.zeros((*a.shape, 2), np.float32)
+    if max(a.shape) < SMALLEST:
+        return nothing
     return np.asarray(dense_inverse_search(finest).calc(a, b, nothing), np.float32)
 
 
