@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +16,7 @@ Device = Literal["auto", "cpu", "gpu"]
 PlateSearch = Literal["nearest", "track", "global"]
 OnMismatch = Literal["continue", "stop"]
 Runner = Literal["auto", "tensorrt", "torch", "onnxruntime"]
+Features = Literal["kernels", "opencv-cuda"]
 Network = Literal[
     "howard",
     "howard-fast",
@@ -31,6 +34,7 @@ class AlignOptions:
     search: PlateSearch = "global"
     on_mismatch: OnMismatch = "continue"
     debug: Path | None = None
+    features: Features = "kernels"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class RunConfig:
     """Folder for the pictures (000000.png and on) and report.json."""
     overwrite: bool = False
     """Start anew, replacing an earlier run in OUT; else a run goes on where it stopped."""
+    frames: Annotated[str, tyro.conf.arg(metavar="FIRST:LAST")] = ":"
+    """Frames of the shot to make, counted from 0, without LAST; either may be left out. Later calls
+    with other frames add to OUT."""
     device: Device = "auto"
     """Where to compute. auto takes an NVIDIA GPU where one can be used, else the CPU."""
     network: Network = "howard"
@@ -53,6 +60,10 @@ class RunConfig:
     """ONNX file of the network, instead of the one that ships or was built."""
     runner: Runner = "auto"
     """What runs the network on a GPU; auto takes the fastest that is installed and built."""
+    gpus: int = 1
+    """GPUs to share the shot between, each taking a range of its frames; 0 takes all."""
+    features: Features = "kernels"
+    """What finds and matches keypoints on a GPU: our kernels, or an OpenCV built with CUDA."""
     plate_search: PlateSearch = "global"
     """Where to look for each frame's plate: nearest, at the same share of the clean plate's length;
     track, from there on where the matches lead; global, all over the clean plate when the track
@@ -70,12 +81,27 @@ class RunConfig:
 
     @property
     def align_options(self) -> AlignOptions:
-        return AlignOptions(self.plate_search, self.on_mismatch, self.debug)
+        return AlignOptions(self.plate_search, self.on_mismatch, self.debug, self.features)
+
+    @property
+    def wanted(self) -> range:
+        """Indices of the frames to make; without LAST it stops at sys.maxsize. Raises
+        ConfigError."""
+        said = re.fullmatch(r"(\d{0,9}):(\d{0,9})", self.frames, re.ASCII)
+        wanted = range(int(said[1] or 0), int(said[2] or sys.maxsize)) if said else range(0)
+        if not wanted:
+            raise ConfigError(
+                f"--frames is {self.frames}: give FIRST:LAST, two numbers of which the second is "
+                "larger; 100:200 makes frames 100 to 199, 100: all from 100 on"
+            )
+        return wanted
 
     def validate(self) -> None:
         """Raises ConfigError. Not in __post_init__: the parser would swallow the one line."""
-        for name, lowest in (("batch", 0), ("threads", 0), ("writers", 1)):
+        for name, lowest in (("batch", 0), ("threads", 0), ("writers", 1), ("gpus", 0)):
             if (value := getattr(self, name)) < lowest:
                 raise ConfigError(f"--{name} is {value}: give {lowest} or more")
-        if self.runner != "auto" and self.device == "cpu":
-            raise ConfigError(f"--runner {self.runner} is for --device gpu: leave one of them out")
+        _ = self.wanted
+        for name, usual in (("runner", "auto"), ("features", "kernels"), ("gpus", 1)):
+            if (value := getattr(self, name)) != usual and self.device == "cpu":
+                raise ConfigError(f"--{name} {value} is for --device gpu: leave one of them out")

@@ -1,6 +1,6 @@
-// Plates, warped onto frames: exact bilinear samples, where all the pixels that they draw on exist.
-// plate_from_frame (N, 9) maps pixels of a frame to those of its plate, both at full size; w > 0
-// in front of the camera.
+// Small plates, warped onto small frames to be compared: exact bilinear samples, where all the pixels
+// that they draw on exist. plate_from_frame (N, 9) maps pixels of a frame to those of its plate, both
+// at full size; w > 0 in front of the camera.
 #include "common.cuh"
 
 // Where in the plate a point of the frame lies, and whether the plate has data there.
@@ -31,36 +31,6 @@ __device__ __forceinline__ float blend(const Corners& c, float a, float b, float
   return above + (below - above) * c.down;
 }
 
-// TILED over the frame, batched. plates (pool, plate_height, plate_width, 3); chosen (N) names the
-// plate of each frame; light (N, 3, 2) is the gain and bias of each channel, which clip as levels
-// do. warped (N, H, W, 3) is 0 where coverage (N, H, W) is 0. Adds to covered (N) the number of
-// pixels where it is 1.
-extern "C" __global__ void warp_plates(const u8* plates, int plate_width, int plate_height,
-                                       const int* chosen, const float* plate_from_frame,
-                                       const float* light, int frame_width, int frame_height,
-                                       u8* warped, u8* coverage, int* covered) {
-  int x = pixel_x(), y = pixel_y(), n = blockIdx.z;
-  bool inside = x < frame_width && y < frame_height, has_data = false;
-  if (inside) {
-    size_t at = (size_t)n * frame_width * frame_height + y * frame_width + x;
-    const u8* plate = plates + (size_t)chosen[n] * plate_width * plate_height * 3;
-    float u, v;
-    Corners corners;
-    has_data = locate(plate_from_frame + 9 * n, x, y, &u, &v) &&
-               find_corners(u, v, plate_width, plate_height, &corners);
-    for (int c = 0; c < 3; c++) {
-      float gain = light[6 * n + 2 * c], bias = light[6 * n + 2 * c + 1], levels[4];
-      for (int k = 0; has_data && k < 4; k++)
-        levels[k] = within(plate[3 * corners.at[k] + c] * gain + bias, 0.f, 255.f);
-      warped[3 * at + c] =
-          has_data ? to_level(blend(corners, levels[0], levels[1], levels[2], levels[3])) : 0;
-    }
-    coverage[at] = has_data;
-  }
-  unsigned votes = __ballot_sync(FULL_WARP, has_data);
-  if (threadIdx.x == 0 && votes) atomicAdd(covered + n, __popc(votes));
-}
-
 // By how much the frame is larger than its small picture, and that of the plate than the plate.
 struct Reduced {
   float frame_x, frame_y, plate_x, plate_y;
@@ -75,10 +45,9 @@ __device__ __forceinline__ bool locate_reduced(const float* h, const Reduced& si
   return is_ahead;
 }
 
-// TILED over the small frame, batched: the same from small pictures of plates (N, probe_height,
-// probe_width, 3) to a small frame, for comparing them; warped (N, height, width, 3) stays in floats,
-// covered (N, height, width) is 1 where there is data. The sizes of the full pictures tell how much
-// smaller they are.
+// TILED over the small frame, batched: small pictures of plates (N, probe_height, probe_width, 3) on
+// a small frame, for comparing them; warped (N, height, width, 3) stays in floats and is 0 where
+// covered (N, height, width) is. The sizes of the full pictures tell how much smaller they are.
 extern "C" __global__ void warp_probes(const u8* probes, int probe_width, int probe_height,
                                        int plate_width, int plate_height,
                                        const float* plate_from_frame, int width, int height,

@@ -69,10 +69,18 @@ float16, float32, float64, bool_ = np.float16, np.float32, np.float64, np.bool_
 
 
 def asarray(a: Any, dtype: Any = None) -> Array:
-    """A copy on the device, unless it lies there."""
+    """A copy on the device, unless it lies there: whatever tells where is not copied."""
+    if not isinstance(a, Array) and hasattr(a, "__cuda_array_interface__"):
+        a = lying_there(a)
     if isinstance(a, Array) and (dtype is None or a.dtype == dtype):
         return a
     return np.array(a, dtype).view(Array)
+
+
+def lying_there(a: Any) -> Array:
+    """The "device" memory that an object tells of, which is kept while this is in use."""
+    told = types.SimpleNamespace(__array_interface__=a.__cuda_array_interface__, owner=a)
+    return np.asarray(told).view(Array)
 
 
 def asnumpy(
@@ -124,7 +132,9 @@ ascontiguousarray, concatenate, stack, where, clip, minimum, maximum, abs = (
         np.abs,
     )
 )
-rint, sqrt, unpackbits = (on_device(f) for f in (np.rint, np.sqrt, np.unpackbits))
+rint, sqrt, unpackbits, lexsort = (
+    on_device(f) for f in (np.rint, np.sqrt, np.unpackbits, np.lexsort)
+)
 
 
 def copyto(dst: Array, src: Array) -> None:

@@ -367,19 +367,6 @@ INVERSES = np.stack(
 
 
 @case
-def warp_plates() -> Iterator[Case]:
-    plates = np.stack([textured(40, 70, s) for s in range(2)])
-    light = rng(1).normal((1.1, -4), (0.2, 3), (3, 3, 2)).astype(F)
-    light[0] = (1, 0)
-    chosen = np.array([1, 0, 1], np.int32)
-    out = [np.full((3, 37, 61, 3), 9, np.uint8), np.full((3, 37, 61), 9, np.uint8)]
-    inverses = INVERSES.reshape(3, 9).astype(F)
-    args = [plates, 70, 40, chosen, inverses, light, 61, 37, *out, np.zeros(3, np.int32)]
-    tolerances = dict.fromkeys(("warped", "coverage", "covered"), EXACT)
-    yield Case(tiles(61, 37, 3), TILE, args, tolerances)
-
-
-@case
 def warp_probes() -> Iterator[Case]:
     probes = np.stack([textured(24, 40, s) for s in range(3)])
     sizes = [48, 27, 384, 216]

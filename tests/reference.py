@@ -486,28 +486,6 @@ def is_inside(u, v, width, height):
     return (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
 
 
-def warp_plates(
-    plates,
-    plate_width,
-    plate_height,
-    chosen,
-    plate_from_frame,
-    light,
-    frame_width,
-    frame_height,
-    warped,
-    coverage,
-    covered,
-):
-    for n, homography in enumerate(plate_from_frame):
-        u, v, w = mapped(homography, np.arange(frame_width), np.arange(frame_height))
-        has_data = (w > 0) & is_inside(u, v, plate_width, plate_height)
-        levels = plates[chosen[n]] * light[n, :, 0] + light[n, :, 1]
-        warped[n] = to_levels(sampled(levels.clip(0, 255), u, v, has_data))
-        coverage[n] = has_data
-        covered[n] += has_data.sum()
-
-
 def mapped_reduced(homography, small, frame, plate, small_plate):
     """The same between small pictures; all sizes (width, height)."""
     half = F(0.5)

@@ -153,6 +153,14 @@ def test_going_on_follows_the_last_frame_with_a_plate_of_its_own(tmp_path):
     assert journal(tmp_path).fallbacks() == 1
 
 
+def test_going_on_follows_what_leads_up_to_the_first_missing_frame(tmp_path):
+    log = started(tmp_path, 2, 3, 7)
+    log.close()
+    resume = [journal(tmp_path).last_alignment(first) for first in range(9)]
+    leads = [found and found[0] for found in resume]
+    assert leads == [None, None, 3, 3, 3, None, None, 7, 7]
+
+
 def test_reading_an_earlier_run_changes_nothing(tmp_path):
     started(tmp_path, 0, 1).finish([], {"frames": 2})
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

@@ -216,15 +216,15 @@ def test_matches_are_opencvs(runner):
             assert best[row, i] == two[0].trainIdx or two[0].distance == two[1].distance
 
 
-def warp(runner, plate, frame_from_plate, size, light=((1, 0),) * 3):
+def warp(runner, plate, frame_from_plate, size):
     """warped, coverage and the number of covered pixels; size is the frame's (width, height)."""
     width, height = size
-    inverse = np.linalg.inv(frame_from_plate).ravel()[None].astype(F)
+    inverse = np.linalg.inv(frame_from_plate).ravel().astype(F)
     out = [np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)]
     out += [np.zeros(1, np.int32)]
-    args = [plate, plate.shape[1], plate.shape[0], np.zeros(1, np.int32), inverse]
-    args += [np.array([light], F), width, height, *out]
-    runner("warp_plates", tiles(width, height), TILE, args)
+    light, none = np.array(((1, 0),) * 3, F), (np.zeros(1, F), 0, 0)
+    args = [plate, plate.shape[1], plate.shape[0], inverse, light, *none, *none, width, height]
+    runner("draw_plate", tiles(width, height), TILE, [*args, *out])
     return out
 
 

@@ -1,5 +1,6 @@
 """howard.Matting: arrays of any kind in, arrays of the same kind out, on either device."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -131,3 +132,66 @@ def test_device_arrays_stay_on_the_device(host_gpu, host_runner, on_cpu):
     on_host = matting(frame, plate)
     assert type(on_host[1]) is np.ndarray
     np.testing.assert_array_equal(on_host[1], foreground.get())
+
+
+class Foreign:
+    """Memory of the device in the hands of another library: all that it tells is where."""
+
+    def __init__(self, array):
+        self.__cuda_array_interface__ = array.__cuda_array_interface__
+        self.array = array
+
+
+def taken(matting, monkeypatch):
+    """Addresses of the arrays that the network is given from now on, and their kinds."""
+    side, seen = matting._side, []
+    take = side.take
+
+    def spy(array):
+        seen.append(take(array))
+        return seen[-1]
+
+    monkeypatch.setattr(side, "take", spy)
+    return seen
+
+
+def test_what_only_tells_where_it_lies_is_not_copied(host_gpu, host_runner, on_cpu, monkeypatch):
+    frame, plate = scene()
+    there = [host_gpu.asarray(x) for x in (frame, plate)]
+    matting = howard.Matting(device="gpu")
+    seen = taken(matting, monkeypatch)
+    host_gpu.downloads.clear()
+    alpha, _ = matting(*map(Foreign, there))
+    assert [x.data.ptr for x in seen] == [x.data.ptr for x in there]
+    assert isinstance(alpha, host_gpu.ndarray)
+    assert not host_gpu.downloads
+    assert np.abs(alpha.get() - on_cpu(frame, plate)[0]).max() < HALF_ERROR
+
+
+def test_foreign_memory_with_padded_rows_is_read_as_it_lies(host_gpu, host_runner, on_cpu):
+    frame, plate = scene()
+    padded = host_gpu.zeros((96, 192, 3), np.uint8)
+    padded[:, :160] = host_gpu.asarray(frame)
+    alpha, _ = howard.Matting(device="gpu")(Foreign(padded[:, :160]), host_gpu.asarray(plate))
+    assert np.abs(alpha.get() - on_cpu(frame, plate)[0]).max() < HALF_ERROR
+
+
+def test_a_pycuda_array_goes_in_without_a_copy(on_cpu, monkeypatch):
+    pytest.importorskip("pycuda")
+    try:
+        cp = cuda.cupy()
+    except DeviceError as error:
+        if os.environ.get("HOWARD_REQUIRE_GPU") == "1":
+            raise
+        pytest.skip(str(error))
+    from pycuda import autoprimaryctx, gpuarray  # the context that CuPy has, too
+
+    frame, plate = scene()
+    there = [gpuarray.to_gpu(x) for x in (frame, plate)]
+    autoprimaryctx.context.synchronize()  # PyCUDA fills them on a stream of its own
+    matting = howard.Matting(device="gpu")
+    seen = taken(matting, monkeypatch)
+    alpha, _ = matting(*there)
+    assert [x.data.ptr for x in seen] == [int(x.gpudata) for x in there]
+    assert isinstance(alpha, cp.ndarray)
+    assert np.abs(alpha.get() - on_cpu(frame, plate)[0]).max() < HALF_ERROR

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from howard.align.plate_track import NEAR, WIDE_COUNT, PlateTrack
+from howard.align.plate_track import LOCATE_EVERY, NEAR, WIDE_COUNT, PlateTrack
 
 EYE = np.eye(3)
 
@@ -34,6 +34,12 @@ def test_the_pace_is_learnt():
         track.accept(i, 2 * i, EYE, 5.0)
     assert 1.95 < track.pace < 2.05
     assert track.predict(60) == 120
+
+
+def test_a_run_is_located_at_its_first_frame_wherever_it_begins():
+    track = PlateTrack(100, 100)
+    due = [i for i in range(61, 61 + 2 * LOCATE_EVERY) if track.is_due_to_be_located(i)]
+    assert due == [61, 61 + LOCATE_EVERY]
 
 
 def test_a_relocation_says_nothing_about_the_pace():

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from howard import cuda
+from howard.align import gpu_features, gpu_opencv
 from howard.align.aligner import TrackingAligner
 from howard.align.comparison import Fit
 from howard.align.direct import DirectFit
@@ -21,15 +22,15 @@ from howard.align.fusion import Layer
 from howard.align.geometry import Homography, Resolution, Size
 from howard.align.gpu_comparison import DeviceComparison, Probe
 from howard.align.gpu_direct import refine
-from howard.align.gpu_features import DeviceFeatures, find_features, find_homographies
+from howard.align.gpu_features import DeviceFeatures
 from howard.align.gpu_fusion import are_worth, covered_by, fused, layer_of, left_over
-from howard.align.gpu_person import nobody
+from howard.align.gpu_person import Person, nobody
 from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_view import agreement, texture_of, view_of
 from howard.align.operations import Closeness, Composed
 from howard.align.robust import REPROJECTION_PIXELS, Match
 from howard.align.view import View, half, view_size
-from howard.config import AlignOptions
+from howard.config import AlignOptions, Features
 from howard.decode import VideoReader
 from howard.frames import Alignment, Frame, VideoInfo
 
@@ -37,10 +38,30 @@ Array = Any
 """A CuPy array."""
 
 
+class Finder(Protocol):
+    """What finds keypoints, and homographies that their matches agree on: a module."""
+
+    def find_features(self, pixels: Array, thorough: bool = False) -> DeviceFeatures: ...
+
+    def find_homographies(
+        self,
+        plates: Sequence[DeviceFeatures],
+        frame: DeviceFeatures,
+        person: Person,
+        threshold: float,
+        plate_size: Size,
+        frame_size: Size,
+    ) -> list[Match | None]: ...
+
+
+FINDERS: dict[Features, Finder] = {"kernels": gpu_features, "opencv-cuda": gpu_opencv}
+
+
 @dataclass(eq=False)
 class Look:
     """What is prepared once from a picture, on the device; the features when first needed."""
 
+    finder: Finder
     pixels: Array
     view: View
     probe: Probe
@@ -48,7 +69,7 @@ class Look:
 
     def features(self, thorough: bool = False) -> DeviceFeatures:
         if thorough not in self.found:
-            self.found[thorough] = find_features(self.pixels, thorough)
+            self.found[thorough] = self.finder.find_features(self.pixels, thorough)
         return self.found[thorough]
 
 
@@ -63,16 +84,17 @@ class CudaAligner(TrackingAligner):
         options: AlignOptions | None = None,
     ) -> None:
         """As TrackingAligner."""
-        plate = clean_plate.info
-        operations = CudaOperations((shot.width, shot.height), (plate.width, plate.height))
+        plate, finder = clean_plate.info, FINDERS[(options or AlignOptions()).features]
+        sizes = (shot.width, shot.height), (plate.width, plate.height)
+        operations = CudaOperations(*sizes, finder)
         super().__init__(shot, clean_plate, operations, resume, options)
 
 
 class CudaOperations:
     """Operations on the GPU."""
 
-    def __init__(self, frame_size: Size, plate_size: Size) -> None:
-        self.frame_size, self.plate_size = frame_size, plate_size
+    def __init__(self, frame_size: Size, plate_size: Size, finder: Finder) -> None:
+        self.frame_size, self.plate_size, self.finder = frame_size, plate_size, finder
         sizes = frame_size, plate_size
         views = view_size(frame_size), view_size(plate_size)
         self.view_scale = Resolution.of(*sizes, *views)
@@ -84,14 +106,14 @@ class CudaOperations:
 
     def look_at_frame(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
-        return Look(frame.pixels, view, self.comparison.of_frame(view))
+        return Look(self.finder, frame.pixels, view, self.comparison.of_frame(view))
 
     def look_at_plate(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
-        return Look(frame.pixels, view, self.comparison.of_plate(view))
+        return Look(self.finder, frame.pixels, view, self.comparison.of_plate(view))
 
     def features(self, picture: Array) -> DeviceFeatures:
-        return find_features(picture)
+        return self.finder.find_features(picture)
 
     def keypoints(self, frame: Look) -> int:
         return len(frame.features())
@@ -128,7 +150,7 @@ class CudaOperations:
         """What their matches agree on."""
         person = self.comparison.person if beside_person else nobody()
         sizes = self.plate_size, self.frame_size
-        return find_homographies(places, frame, person, self.threshold, *sizes)
+        return self.finder.find_homographies(places, frame, person, self.threshold, *sizes)
 
     def judge(
         self, frame: Look, plates: Sequence[Look], homographies: Sequence[Homography]

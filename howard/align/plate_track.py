@@ -48,6 +48,8 @@ class PlateTrack:
     """frame_from_plate of the last good match."""
     residual: float | None = None
     """Running residual of good matches."""
+    started_at: int | None = None
+    """Shot index of the first frame that was asked about: a run may begin anywhere."""
     follows: bool = True
     """Whether the matches move the prediction; else it is the clocks' proportion for ever."""
     pace: float = field(init=False)
@@ -76,8 +78,10 @@ class PlateTrack:
     def is_due_to_be_located(self, frame_index: int) -> bool:
         """Whether to ask an index of the whole clean plate: at the start, and now and then while
         nothing is found."""
+        if self.started_at is None:
+            self.started_at = frame_index
         if self.last_index is None:
-            return frame_index % LOCATE_EVERY == 0
+            return (frame_index - self.started_at) % LOCATE_EVERY == 0
         missed = frame_index - self.last_frame_index - 1
         return missed > 0 and missed % LOCATE_EVERY == 0
 

@@ -77,10 +77,14 @@ def nearest(word: str, known: Sequence[str]) -> str:
 def run_command(config: RunConfig) -> None:
     """Run with a progress bar, and say what came of it."""
     from howard.engine.progress import Progress
+    from howard.engine.ranges import parts, run_in_ranges
     from howard.engine.run import run
 
     with Progress() as progress:
-        report = run(config, progress.begin)
+        if config.gpus == 1 and not any(parts(config.out)):
+            report = run(config, progress.begin)
+        else:
+            report = run_in_ranges(config, progress)
     for warning in report.warnings:
         print(f"howard: warning: {warning}", file=sys.stderr)
     if report.fallbacks:

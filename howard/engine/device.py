@@ -84,6 +84,8 @@ def open_device(config: RunConfig) -> Device:
     try:
         return gpu(config)
     except DeviceError:
+        if config.features != "kernels":  # asks for a GPU as well
+            raise
         return cpu(config)
 
 
@@ -126,10 +128,13 @@ def gpu(config: RunConfig) -> Device:
     cp = cupy()
     if config.network == "context-switching":
         raise ConfigError("--network context-switching runs on the CPU alone: give --device cpu")
+    from howard.align import gpu_opencv
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video
     from howard.write.gpu import Downloads
 
+    if config.features == "opencv-cuda":
+        gpu_opencv.check()
     stream = cp.cuda.Stream(non_blocking=True)
     stream.use()
     before = replace(traffic)

@@ -10,7 +10,7 @@ OUT/report.json (schema 1):
     schema    1
     howard    version
     run       the identity: shot, clean_plate and weights (path, files, bytes, modified), network,
-              plate_search, batch, device, runner
+              plate_search, batch, device, runner, features
     warnings  list of sentences
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame
@@ -28,7 +28,12 @@ OUT/report.json (schema 1):
               made pictures: seconds, frames_per_second, peak_memory_mb, batch (frames per call of
               the network), and resumed, the frames that earlier calls had finished; on a GPU also
               device_memory_mb (in use at the end, by whomever), downloads_per_frame (pictures),
-              read_backs_per_frame (a few numbers, for decisions) and bytes_read_back_per_frame
+              read_backs_per_frame (a few numbers, for decisions) and bytes_read_back_per_frame.
+              Where several processes shared the frames, memory is that of all of them, and batch
+              the smallest
+
+A run on several GPUs (ranges.py) keeps each range in OUT/.part-FIRST, a folder like OUT, until it
+is done.
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from io import FileIO
+from itertools import count, takewhile
 from pathlib import Path
 from typing import IO, Any, SupportsFloat
 
@@ -61,7 +67,8 @@ class Journal:
     """
 
     def __init__(self, out: Path, run: Row, overwrite: bool) -> None:
-        self.out, self.identity = out, {"schema": 1, "howard": __version__, "run": run}
+        self.out, self.run = out, run
+        self.identity = {"schema": 1, "howard": __version__, "run": run}
         self.partial, self.final = out / "report.partial.jsonl", out / "report.json"
         self.overwrite = overwrite
         self.open_rows: dict[int, Row] = {}
@@ -142,9 +149,11 @@ class Journal:
     def is_done(self, index: int) -> bool:
         return index in self.offsets
 
-    def last_alignment(self) -> tuple[int, Alignment] | None:
-        """Index and alignment of the last frame that had a plate of its own, to go on from."""
-        for row in self.rows(sorted(self.offsets, reverse=True)):
+    def last_alignment(self, first: int = 0) -> tuple[int, Alignment] | None:
+        """Index and alignment of the last frame that had a plate of its own, to go on from with
+        the first missing frame from `first` on; None where no finished frames lead up to that."""
+        missing = next(index for index in count(first) if not self.is_done(index))
+        for row in self.rows(takewhile(self.is_done, range(missing - 1, -1, -1))):
             if row["fallback"] is None:
                 stored = {k: row[k] for k in Alignment.__dataclass_fields__}
                 stored["homography_frame_from_plate"] = tuple(stored["homography_frame_from_plate"])
@@ -175,13 +184,17 @@ class Journal:
         row["milliseconds"]["write"] = milliseconds
         row["milliseconds"] = {k: round(float(v), 2) for k, v in row["milliseconds"].items()}
         row["confidence"] = round(float(row["confidence"]), 4)
+        self.append(row)
+
+    def append(self, row: Row) -> None:
+        """Note a finished frame."""
         line = json.dumps(row).encode() + b"\n"
         with writing(self.partial):
             self.file = self.file or self.open_for_rows()
             place = self.file.tell()
             if self.file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.offsets[index] = place
+        self.offsets[row["index"]] = place
         self.on_written()
 
     def rows(self, indices: Iterable[int]) -> Iterator[Row]:

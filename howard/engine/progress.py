@@ -25,8 +25,13 @@ class Progress:
 
     def begin(self, stages: Stages) -> None:
         """Follow a run from here on."""
-        self.total, self.resumed = stages.info.frames, stages.journal.resumed
-        self.done = self.resumed
+        self.start(stages.total, stages.resumed)
+        stages.journal.on_written = lambda: self.reach(self.done + 1)
+
+    def start(self, total: int | None, resumed: int) -> None:
+        """Of `total` frames, if known, `resumed` stand already."""
+        self.total = total
+        self.done = self.resumed = resumed
         if self.resumed:
             print(f"Going on after {self.resumed} finished frames", file=sys.stderr)
         if sys.stderr.isatty():
@@ -34,11 +39,10 @@ class Progress:
             self.task = self.bar.add_task("frames", total=self.total, completed=self.done, rate="")
             self.bar.start()
         self.started = self.said = time.monotonic()
-        stages.journal.on_written = self.step
 
-    def step(self) -> None:
-        """One more frame stands."""
-        self.done += 1
+    def reach(self, done: int) -> None:
+        """So many frames stand."""
+        self.done = done
         now = time.monotonic()
         rate = (self.done - self.resumed) / max(now - self.started, 1e-6)
         if self.bar is not None:

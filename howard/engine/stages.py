@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -15,7 +16,7 @@ from howard.decode import VideoReader
 from howard.engine.device import Device, Weights, open_device
 from howard.engine.journal import PICTURE, Journal
 from howard.engine.timing import peak_memory_mb
-from howard.errors import DeviceMemoryError, OutputError
+from howard.errors import ConfigError, DeviceMemoryError, OutputError
 from howard.frames import Frame, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork
 
@@ -57,6 +58,8 @@ class Stages:
     journal: Journal
     batch: int
     """Frames per call of the network; halved where the device has too little memory."""
+    wanted: range
+    """Indices of the frames to make."""
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
 
@@ -64,10 +67,23 @@ class Stages:
     def info(self) -> VideoInfo:
         return self.shot.info
 
+    @property
+    def total(self) -> int | None:
+        """Number of wanted frames, as far as known."""
+        there = within(self.wanted, self.info)
+        return None if there is None else len(there)
+
+    @property
+    def resumed(self) -> int:
+        """Number of wanted frames that are finished already."""
+        return sum(index in self.wanted for index in self.journal.offsets)
+
     def read(self) -> Iterator[list[Frame]]:
-        """Batches of the frames that are not finished yet."""
+        """Batches of the wanted frames that are not finished yet."""
         batch: list[Frame] = []
-        for frame in self.shot:
+        for frame in self.shot.read_from(self.wanted.start):
+            if frame.index not in self.wanted:
+                break
             if not self.journal.is_done(frame.index):
                 batch.append(frame)
             if len(batch) >= self.batch:
@@ -153,30 +169,26 @@ def build_stages(config: RunConfig) -> Stages:
     ConfigError, InputError, WeightsError, OutputError or DeviceError.
     """
     config.validate()
+    if config.gpus != 1:
+        raise ConfigError(f"gpus is {config.gpus}, and this is one process: call run_in_ranges")
     device = open_device(config)
     weights = Weights.of(config)
     with ExitStack() as opened:
         shot = opened.enter_context(closing(device.open_video(config.shot)))
         clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
         check_output_apart(config.out, shot.info, clean_plate.info)
+        check_range(config, shot.info)
         batch = config.batch or device.batch(shot.info)
         network = device.open_network(weights, shot.info, batch)
-        identity = {
-            "shot": identify(config.shot, shot.info.files),
-            "clean_plate": identify(config.clean_plate, clean_plate.info.files),
-            "network": config.network,
-            "weights": identify(weights.files[0], weights.files),
-            "plate_search": config.plate_search,
-            "batch": config.batch,
-            "device": device.name,
-            "runner": config.runner,
-        }
+        identity = identify_run(config, device.name, shot.info, clean_plate.info)
         journal = Journal(config.out, identity, config.overwrite)
-        resume = journal.last_alignment()
+        resume = journal.last_alignment(config.wanted.start)
         aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
         packer = device.open_packer(shot.info)
         opened.pop_all()
-    return Stages(device, shot, clean_plate, aligner, network, packer, journal, batch)
+    return Stages(
+        device, shot, clean_plate, aligner, network, packer, journal, batch, config.wanted
+    )
 
 
 def check_output_apart(out: Path, *inputs: VideoInfo) -> None:
@@ -184,6 +196,41 @@ def check_output_apart(out: Path, *inputs: VideoInfo) -> None:
     for file in (file for info in inputs for file in info.files):
         if PICTURE.fullmatch(file.name) and file.resolve().parent == out.resolve():
             raise OutputError(f"{out} holds {file.name}, which is an input: choose another folder")
+
+
+def check_range(config: RunConfig, shot: VideoInfo) -> None:
+    """ConfigError if frames are wanted that the shot does not have, as far as its length is
+    known."""
+    wanted, frames = config.wanted, shot.frames
+    if frames is not None and (wanted.start >= frames or frames < wanted.stop < sys.maxsize):
+        raise ConfigError(
+            f"--frames is {config.frames}, but {shot.path} has {frames} frames, 0 to {frames - 1}: "
+            "give a range within them, or leave LAST out"
+        )
+
+
+def within(wanted: range, shot: VideoInfo) -> range | None:
+    """Those of the wanted frames that the shot has; None where its length is unknown."""
+    return None if shot.frames is None else range(wanted.start, min(wanted.stop, shot.frames))
+
+
+def identify_run(
+    config: RunConfig, device: str, shot: VideoInfo, clean_plate: VideoInfo
+) -> dict[str, Any]:
+    """What decides about the pixels of every frame. Which frames are made is no part of it: calls
+    with other ranges add to the same folder."""
+    weights = Weights.of(config)
+    return {
+        "shot": identify(config.shot, shot.files),
+        "clean_plate": identify(config.clean_plate, clean_plate.files),
+        "network": config.network,
+        "weights": identify(weights.files[0], weights.files),
+        "plate_search": config.plate_search,
+        "batch": config.batch,
+        "device": device,
+        "runner": config.runner,
+        "features": config.features,
+    }
 
 
 def identify(path: Path, files: Sequence[Path]) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Processes that make a range of a shot's frames each, in a seat of their own: a GPU, as a rule."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields
+
+from howard.config import RunConfig
+from howard.cuda import cupy
+from howard.errors import ConfigError, HowardError
+
+END_SECONDS = 30.0
+"""For a process to finish the picture that it is at, once it is told to stop."""
+OWN = {"frames", "overwrite", "gpus"}
+"""Options that are not handed on."""
+
+Seat = Mapping[str, str]
+"""Where a process computes: environment variables."""
+
+
+def gpu_seats(count: int) -> list[Seat]:
+    """One for each of `count` GPUs that this process can see, 0 for all. Raises ConfigError where
+    there are fewer, DeviceError where there is none."""
+    if count == 1:
+        return [{}]
+    there = cupy().cuda.runtime.getDeviceCount()
+    if count > there:
+        raise ConfigError(f"--gpus is {count}, but {there} can be used: give 0, for all of them")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(number) for number in range(there)]
+    return [{"CUDA_VISIBLE_DEVICES": name.strip()} for name in names[: count or there]]
+
+
+class Child:
+    """A process that makes a range of frames."""
+
+    def __init__(self, config: RunConfig, frames: range, seat: Seat) -> None:
+        self.frames = f"{frames.start}:{'' if frames.stop == sys.maxsize else frames.stop}"
+        self.out = config.out / f".part-{frames.start:06d}"
+        words = [config.shot, config.clean_plate, self.out, f"--frames={self.frames}"]
+        for field in fields(config):
+            value = getattr(config, field.name)
+            if field.default not in (MISSING, value) and field.name not in OWN:
+                words.append(f"--{field.name.replace('_', '-')}={value}")
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "howard.engine", "run", *map(str, words)],
+            env={**os.environ, **seat},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.said,
+            process_group=0,  # Ctrl-C reaches the parent alone, which passes it on, once
+        )
+
+    def has_ended(self) -> bool:
+        """Raises HowardError for what the process could not do, RuntimeError for a bug."""
+        status = self.process.poll()
+        if not status:
+            return status == 0
+        self.said.seek(0)
+        said = self.said.read().decode(errors="replace").strip()
+        last = said.rpartition("\n")[2]
+        if last.startswith("howard: "):
+            raise HowardError(last.removeprefix("howard: "))
+        if status < 0:
+            name = signal.Signals(-status).name
+            raise HowardError(
+                f"the process for --frames {self.frames} was ended by {name}, perhaps for want of "
+                "memory: run the same command again, it goes on from there"
+            )
+        raise RuntimeError(f"the process for --frames {self.frames} failed:\n{said}")
+
+    def end(self) -> None:
+        """Wait until it has stopped, with whole pictures."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_SECONDS)
+        self.process.kill()
+        self.process.wait()
+        self.said.close()
+
+
+@contextmanager
+def interrupted_by_any_signal() -> Iterator[None]:
+    """What would end this process at once acts like Ctrl-C: the others must be told."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    deadly = (signal.SIGTERM, signal.SIGHUP) if is_main else ()
+    mine = [number for number in deadly if signal.getsignal(number) is signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
