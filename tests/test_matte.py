@@ -19,7 +19,7 @@ from howard.matte.cpu import (
     shrink_coverage,
     trusted,
 )
-from howard.matte.holes import GUESSED, fill_holes
+from howard.matte.holes import fill_holes
 
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
 
@@ -184,4 +184,4 @@ def test_a_narrow_hole_takes_the_colours_beside_it_and_a_wide_one_stays():
 
 def test_the_network_is_told_what_of_the_plate_is_a_guess():
     seen, reached = np.array([[1, 0, 0]], np.uint8), np.array([[1, 1, 0]], np.uint8)
-    assert trusted([seen], [reached]).tolist() == [[[[1.0, GUESSED, 0.0]]]]
+    assert trusted([seen], [reached], 0.5).tolist() == [[[[1.0, 0.5, 0.0]]]]

@@ -1,6 +1,7 @@
 """The matting network on a GPU, on the CPU: its inputs, its runners, against those of the CPU."""
 
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from howard.matte import default_weights, runner
 from howard.matte.cpu import OnnxMattingNetwork
 from howard.matte.device_inputs import DeviceInputs, HoleFiller, Needs, needs_of
 from howard.matte.gpu import DeviceMattingNetwork, open_device_network
-from howard.matte.holes import GUESSED, REACH, SIDE, fill_holes
+from howard.matte.holes import REACH, SIDE, fill_holes
 from howard.matte.onnxruntime_runner import OnnxRuntimeRunner
 from howard.matte.plan import Wanted, write_program_sidecar
 from howard.write.pack import pack_rgba
@@ -164,7 +165,8 @@ def test_inputs_are_padded_and_shrunk_as_on_the_cpu(host_gpu, size):
     coverage = np.ones(size[::-1], np.uint8)
     coverage[:, : size[0] // 4] = 0
     plate[coverage == 0] = 0
-    feeds = feeds_of(host_gpu, NEEDS, frame, plate, coverage)
+    needs = replace(NEEDS, guess_percent=50)
+    feeds = feeds_of(host_gpu, needs, frame, plate, coverage)
     assert {k: (2, *v.shape) for k, v in feeds.items()} == NEEDS.shapes(2, *size)
 
     filled, reached = fill_holes(plate, coverage, REACH * max(size))
@@ -176,7 +178,8 @@ def test_inputs_are_padded_and_shrunk_as_on_the_cpu(host_gpu, size):
     names = ("frame", "plate", "small_frame", "small_plate")
     expected = dict(zip(names, (*pad[:2], *small), strict=True))
     expected["small_plate"] = expected["small_plate"] * within[..., None]
-    expected["small_coverage"] = (GUESSED * within + (1 - GUESSED) * seen)[..., None] * 255
+    guess = needs.guess_percent / 100
+    expected["small_coverage"] = (guess * within + (1 - guess) * seen)[..., None] * 255
     sure = np.ones(within.shape, bool)  # beside the end of the reach, to a pixel, either is right
     edge = cv2.dilate(np.abs(np.diff(within.astype(np.uint8), axis=1)), np.ones((1, 5), np.uint8))
     sure[:, 1:][edge > 0] = False

@@ -25,6 +25,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from howard.matte.holes import GUESS_PERCENT
+
 BASE_MULTIPLE = 32
 """Height and width of the small inputs must be multiples of this."""
 FULL_MULTIPLE = 2
@@ -249,6 +251,7 @@ class HowardNetwork(nn.Module):
             "base_multiple": BASE_MULTIPLE,
             "full_multiple": FULL_MULTIPLE,
             "base_pixels": size.base_pixels,
+            "guess_percent": GUESS_PERCENT,
         }
         self.base = Base(size)
         self.refinement = Refinement(size)

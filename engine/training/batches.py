@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 from engine.training.people import People
 from engine.training.scenes import Material, Sample, sample
 from engine.training.views import ViewPair, view_pairs
-from howard.matte.holes import GUESSED
+from howard.matte.holes import GUESS_PERCENT
 
 HELD_OUT = 20
 """Every HELD_OUT-th person and place is kept for validation."""
@@ -136,5 +136,6 @@ def network_inputs(
         for x in (frame, plate, (coverage == 1).float(), (coverage > 0).float())
     )
     seen, reached = ((x > 0.999).float() for x in (seen, reached))
-    covered = GUESSED * reached + (1 - GUESSED) * seen
+    guess = GUESS_PERCENT / 100
+    covered = guess * reached + (1 - guess) * seen
     return alpha, foreground, frame, plate, small_frame, small_plate * reached, covered

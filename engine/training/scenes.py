@@ -24,7 +24,7 @@ from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
 from howard.align.field import displaced, residual_field
 from howard.align.light import gain_and_bias, light_field
 from howard.align.view import view_size
-from howard.matte.holes import GUESSED, REACH, fill_holes
+from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
 MARGIN = 0.12
 """Share of the size that the place extends beyond the frame, for warps to draw from."""
@@ -91,7 +91,8 @@ def sample(
     if kind != "missing" and rng.random() < ALIGNED_SHARE:
         plate, covered = as_aligned(rng, frame, plate, covered, alpha)
     plate, reached = fill_holes(plate, covered.astype(np.uint8), REACH * max(height, width))
-    coverage = GUESSED * reached + (1 - GUESSED) * covered
+    guess = GUESS_PERCENT / 100
+    coverage = guess * reached + (1 - guess) * covered
     plate = plate * reached[..., None]
     return Sample(frame, plate, coverage.astype(np.float32), alpha, shot_light(colour))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from howard.errors import WeightsError
 from howard.frames import Frame, Matte, Plate
-from howard.matte.holes import GUESSED, REACH, fill_holes
+from howard.matte.holes import REACH, fill_holes
 
 REQUIRED = {"frame", "plate"}
 SMALL = {"small_frame", "small_plate", "small_coverage"}
@@ -40,6 +40,7 @@ class OnnxMattingNetwork:
         self.inputs = {i.name for i in self.session.get_inputs()}
         self.outputs = [o.name for o in self.session.get_outputs()]
         self.full_multiple = stored_number(self.session, weights, "full_multiple")
+        self.guess = stored_number(self.session, weights, "guess_percent", 100) / 100
         if self.inputs & SMALL:
             self.base_multiple = stored_number(self.session, weights, "base_multiple")
             self.base_pixels = stored_number(self.session, weights, "base_pixels")
@@ -57,7 +58,7 @@ class OnnxMattingNetwork:
         seen = [pad(p.coverage, bottom, right) for p in plates]
         feeds = {"frame": planes(pictures), "plate": planes(backgrounds)}
         if "coverage" in self.inputs:
-            feeds["coverage"] = trusted(seen, reached)
+            feeds["coverage"] = trusted(seen, reached, self.guess)
         if self.inputs & SMALL:
             feeds |= self.small_feeds(pictures, backgrounds, seen, reached)
         feeds = {name: feeds[name] for name in self.inputs}
@@ -83,7 +84,7 @@ class OnnxMattingNetwork:
             "small_frame": planes([shrink(p, base) for p in pictures]),
             "small_plate": planes([shrink(p, base) for p in backgrounds])
             * np.stack(reached)[:, None],
-            "small_coverage": trusted(seen, reached),
+            "small_coverage": trusted(seen, reached, self.guess),
         }
 
 
@@ -122,10 +123,15 @@ def open_session(
     return session
 
 
-def stored_number(session: onnxruntime.InferenceSession, weights: Path, key: str) -> int:
-    """From the model's metadata. Raises WeightsError where it is not there."""
+def stored_number(
+    session: onnxruntime.InferenceSession, weights: Path, key: str, otherwise: int | None = None
+) -> int:
+    """From the model's metadata; `otherwise`, or WeightsError, where it is not there."""
+    stored = session.get_modelmeta().custom_metadata_map
+    if otherwise is not None and key not in stored:
+        return otherwise
     try:
-        return int(session.get_modelmeta().custom_metadata_map[key])
+        return int(stored[key])
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{weights} was not exported by build_engine.py (no {error} in its metadata): "
@@ -166,7 +172,9 @@ def shrink_coverage(coverage: NDArray[np.uint8], size: tuple[int, int]) -> NDArr
     return (shrink(coverage * np.uint8(255), size) == 255).astype(np.uint8)
 
 
-def trusted(seen: Sequence[NDArray[np.uint8]], reached: Sequence[NDArray[np.uint8]]) -> Planes:
-    """(N, 1, H, W): 1 where the plate was seen, GUESSED where it is a guess, 0 where it is not."""
+def trusted(
+    seen: Sequence[NDArray[np.uint8]], reached: Sequence[NDArray[np.uint8]], guess: float
+) -> Planes:
+    """(N, 1, H, W): 1 where the plate was seen, `guess` where it is filled, 0 where it is not."""
     both = (np.stack(part)[:, None].astype(np.float32) for part in (seen, reached))
-    return (1 - GUESSED) * next(both) + GUESSED * next(both)
+    return (1 - guess) * next(both) + guess * next(both)

@@ -17,7 +17,7 @@ from howard.cuda import TILE, kernel, tiles
 from howard.errors import WeightsError
 from howard.frames import Noun
 from howard.matte.cpu import OFFERED, SMALL, base_size, open_session, stored_number
-from howard.matte.holes import GUESSED, REACH, SIDE
+from howard.matte.holes import REACH, SIDE
 
 Array = Any
 """A CuPy array."""
@@ -37,6 +37,8 @@ class Needs(Noun):
     """Of the sides of the small inputs."""
     base_pixels: int | None = None
     """Area of the small inputs at most; None where it takes none."""
+    guess_percent: int = 100
+    """Of the coverage, where the plate is filled."""
 
     def padded(self, width: int, height: int) -> Size:
         """Size of the full-size inputs."""
@@ -75,8 +77,11 @@ def needs_of(weights: Path) -> Needs:
     full_multiple = stored_number(session, weights, "full_multiple")
     if not SMALL & set(inputs):
         return Needs(*needs, full_multiple)
-    base = (stored_number(session, weights, f"base_{k}") for k in ("multiple", "pixels"))
-    return Needs(*needs, full_multiple, *base)
+    multiple, pixels = (
+        stored_number(session, weights, f"base_{k}") for k in ("multiple", "pixels")
+    )
+    guess_percent = stored_number(session, weights, "guess_percent", 100)
+    return Needs(*needs, full_multiple, multiple, pixels, guess_percent)
 
 
 def launch(topic: str, name: str, size: Size, *args: Any) -> None:
@@ -120,7 +125,7 @@ class DeviceInputs:
     """A network's inputs for up to `batch` frames of one size, as halves in device memory."""
 
     def __init__(self, needs: Needs, batch: int, width: int, height: int) -> None:
-        self.batch, self.size = batch, (width, height)
+        self.batch, self.size, self.guess = batch, (width, height), needs.guess_percent / 100
         self.padded, self.base = needs.padded(width, height), needs.base(width, height)
         knows_holes = "small_coverage" in needs.inputs
         reach = REACH * max(width, height) if knows_holes else math.inf
@@ -147,7 +152,7 @@ class DeviceInputs:
         self.pack_small("small_frame", slot, self.everywhere)
         self.shrink(seen, self.small_seen)
         made = self.small_reached, self.planes["small_coverage"][slot]
-        guessed = np.float32(GUESSED)
+        guessed = np.float32(self.guess)
         launch("pack", "pack_coverage", self.base, self.small_seen, *self.base, guessed, *made)
         self.shrink(filled, self.small)
         self.pack_small("small_plate", slot, self.small_reached)

@@ -15,8 +15,9 @@ often than a person ends there. On scenes with holes MAD was 28.7 without, 24.7 
 45 without a bound; on real pairs it fell throughout, from 66 to 37 on one."""
 SIDE = 480
 """Longest side at which holes are filled: what is only guessed needs no detail."""
-GUESSED = 0.5
-"""The network's coverage where the plate is a guess; 1 where it was seen, 0 beyond the reach."""
+GUESS_PERCENT = 50
+"""Of the network's coverage, where the plate is a guess; 100 where it was seen, 0 beyond the reach.
+In training; a model's metadata say what it was trained with."""
 
 Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
 
