@@ -23,6 +23,8 @@ OWN = {"frames", "overwrite", "gpus"}
 
 Seat = Mapping[str, str]
 """Where a process computes: environment variables."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Several processes whose threads wait for one another by spinning keep all from going on."""
 
 
 def gpu_seats(count: int) -> list[Seat]:
@@ -52,7 +54,7 @@ class Child:
         self.said = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
         self.process = subprocess.Popen(
             [sys.executable, "-m", "howard.engine", "run", *map(str, words)],
-            env={**os.environ, **seat},
+            env={**os.environ, **ONE_THREAD, **seat},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.said,
