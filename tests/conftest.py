@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
 import fakecupy
 import pytest
 
@@ -13,19 +12,12 @@ from howard import cuda
 
 @pytest.fixture
 def host_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """howard.cuda.cupy() is a stand-in over NumPy, whose kernels run on the CPU.
-
-    OpenCV computes with two threads meanwhile: its dense flow, with which ours is compared, depends
-    on their number, and other tests and programs change it.
-    """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(2)
+    """howard.cuda.cupy() is a stand-in over NumPy, whose kernels run on the CPU."""
     monkeypatch.setattr(cuda, "loaded", lambda: fakecupy)
     cuda.module.cache_clear()
     fakecupy.downloads.clear()
     yield fakecupy
     cuda.module.cache_clear()
-    cv2.setNumThreads(threads)
 
 
 @pytest.fixture

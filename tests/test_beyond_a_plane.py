@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from howard.align.direct import fit, refine
+from howard.align.direct import dense_flow, fit, refine
 from howard.align.field import LIMIT, displaced, residual_field
 from howard.align.fusion import Layer, fused
 from howard.align.geometry import Resolution, corners, project, scaling
@@ -67,6 +67,15 @@ def test_direct_alignment_finds_a_homography_beside_a_person(finest, gain):
         assert found.support > 0.6
     # A tenth of a view pixel: the flow of thousands of points, each good to a fifth or so.
     assert max(worst) < (0.12 if finest == 0 else 0.3)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 12), (63, 17), (90, 5), (300, 4), (11, 11)])
+def test_pictures_too_small_for_the_flow_leave_the_next_ones_flow_alone(size):
+    a, b = texture_of(place(0)), texture_of(warped(place(0), shaken(1)))
+    before = dense_flow(a, b, 1)
+    small = texture_of(place(0, size))
+    assert np.abs(dense_flow(small, small, 1)).max() < 1e-6
+    np.testing.assert_array_equal(dense_flow(a, b, 1), before)
 
 
 def test_direct_alignment_says_when_there_is_nothing_to_see():

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.aligner import TrackingAligner
-from howard.align.comparison import Comparison, Fit, Probe, texture_cost
+from howard.align.comparison import Comparison, Fit, texture_cost
 from howard.align.direct import DirectFit, refine
-from howard.align.features import WORKING_SIDE, Features, find_features, match
+from howard.align.features import Features, find_features, match
 from howard.align.fusion import Layer, covered_by, fused, is_worth, layer_of, left_over
-from howard.align.geometry import Homography, Resolution, Size
+from howard.align.geometry import Homography, Size
 from howard.align.light import lookup_table
-from howard.align.operations import Closeness, Composed
+from howard.align.operations import Closeness, Composed, Look, Scales
 from howard.align.render import coverage_of, plate_map, relit, resampled
 from howard.align.robust import (
     FEWEST_INLIERS,
-    REPROJECTION_PIXELS,
     Match,
     robust_homography,
 )
-from howard.align.view import GAP, View, agreement, half, texture_of, view_of, view_size
+from howard.align.view import GAP, View, agreement, half, texture_of, view_of
 from howard.config import AlignOptions
 from howard.decode import VideoReader
 from howard.frames import Alignment, Frame, VideoInfo
-
-
-@dataclass(eq=False)
-class Look:
-    """What is prepared once from a picture; the features when they are first needed."""
-
-    pixels: NDArray[np.uint8]
-    view: View
-    probe: Probe
-    found: dict[bool, Features] = field(default_factory=dict)
-
-    def features(self, thorough: bool = False) -> Features:
-        if thorough not in self.found:
-            self.found[thorough] = find_features(self.pixels, thorough)
-        return self.found[thorough]
 
 
 class OpenCVAligner(TrackingAligner):
@@ -66,22 +50,18 @@ class OpenCVOperations:
 
     def __init__(self, frame_size: Size, plate_size: Size) -> None:
         self.frame_size, self.plate_size = frame_size, plate_size
-        sizes = frame_size, plate_size
-        views = view_size(frame_size), view_size(plate_size)
-        self.view_scale = Resolution.of(*sizes, *views)
-        self.coarse_scale = Resolution.of(*sizes, half(views[0]), half(views[1]))
-        self.comparison = Comparison(*sizes)
-        self.threshold = REPROJECTION_PIXELS * max(1.0, max(frame_size) / WORKING_SIDE)
+        self.scales = Scales(frame_size, plate_size)
+        self.comparison = Comparison(frame_size, plate_size)
         self.shown: tuple[View, NDArray[np.uint8]] | None = None
         """The latest frame's view, and the plate's colour (h, w, 3) on it."""
 
     def look_at_frame(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
-        return Look(frame.pixels, view, self.comparison.of_frame(view.colour))
+        return Look(frame.pixels, view, self.comparison.of_frame(view.colour), find_features)
 
     def look_at_plate(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
-        return Look(frame.pixels, view, self.comparison.of_plate(view.colour))
+        return Look(frame.pixels, view, self.comparison.of_plate(view.colour), find_features)
 
     def features(self, picture: NDArray[np.uint8]) -> Features:
         return find_features(picture)
@@ -96,20 +76,14 @@ class OpenCVOperations:
     def direct(
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
     ) -> list[DirectFit | None]:
-        pairs = zip(plates, starts, strict=True)
-        return [self.direct_of_one(frame.view, plate.view, start, how) for plate, start in pairs]
-
-    def direct_of_one(
-        self, frame: View, plate: View, start: Homography, how: Closeness
-    ) -> DirectFit | None:
-        if how is Closeness.CHOOSE:
-            scale, textures, finest = self.coarse_scale, (frame.coarse, plate.coarse), 1
-        else:
-            scale, textures = self.view_scale, (frame.texture, plate.texture)
-            finest = 0 if how is Closeness.FINAL else 1
-        size = textures[0].shape[1], textures[0].shape[0]
-        found = refine(*textures, scale.small(start), self.person(size), finest)
-        return found and replace(found, homography=scale.full(found.homography))
+        scale = self.scales.at(how)
+        here = scale.texture(frame.view)
+        person = self.person((here.shape[1], here.shape[0]))
+        found = [
+            refine(here, scale.texture(p.view), scale.resolution.small(s), person, scale.finest)
+            for p, s in zip(plates, starts, strict=True)
+        ]
+        return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False
@@ -131,7 +105,7 @@ class OpenCVOperations:
         found = robust_homography(
             plate.keypoints[pairs[:, 0]],
             frame.keypoints[pairs[:, 1]],
-            self.threshold,
+            self.scales.threshold,
             self.plate_size,
             self.frame_size,
         )
@@ -147,7 +121,7 @@ class OpenCVOperations:
                 texture_cost(
                     frame.view.coarse,
                     plate.view.coarse,
-                    self.coarse_scale.small(homography),
+                    self.scales.coarse.small(homography),
                     person,
                 ),
             )
@@ -159,7 +133,7 @@ class OpenCVOperations:
             (homography, fit),
             frame.view,
             plate.view,
-            self.view_scale.small(homography),
+            self.scales.view.small(homography),
             lookup_table(fit.light),
             self.person(frame.view.size),
         )
@@ -171,7 +145,7 @@ class OpenCVOperations:
     def fills(
         self, frame: Look, plate: Look, homography: Homography, holes: NDArray[np.bool_]
     ) -> bool:
-        covered = covered_by(plate.view, self.view_scale.small(homography), frame.view.size)
+        covered = covered_by(plate.view, self.scales.view.small(homography), frame.view.size)
         return is_worth(holes & (covered == 255))
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:

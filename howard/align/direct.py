@@ -9,6 +9,7 @@ squares, which follows the plane that most of them lie on.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +31,8 @@ IN_PERSON = 0.25
 """Weight where the person of the latest matte may be: their own points agree on nothing, and what
 a wrong matte took for them must be able to speak."""
 FEWEST_POINTS = 50
+PATCH = 8
+"""Side of the patches of OpenCV's search, of its fast preset."""
 SMALLEST = 12
 """Longest side that OpenCV takes; there is nothing to follow in less."""
 NEAR_PIXELS = 1.0
@@ -63,12 +66,20 @@ def dense_inverse_search(finest: int) -> cv2.DISOpticalFlow:
     return search
 
 
+def coarsest_scale(shape: tuple[int, ...]) -> int:
+    """At which OpenCV's search of a picture (h, w) begins. Where that is finer than the finest
+    scale asked for, the search changes its own settings for good."""
+    longer, shorter = max(shape), min(shape)
+    return min(int(math.log2(longer / (4 * PATCH)) + 0.5), int(math.log2(shorter / PATCH)))
+
+
 def dense_flow(a: NDArray[np.uint8], b: NDArray[np.uint8], finest: int = 1) -> Flow:
     """Flow from a to b, (h, w) uint8 both; found down to 1 / 2^finest of their size."""
     nothing = np.zeros((*a.shape, 2), np.float32)
-    if max(a.shape) < SMALLEST:
+    if min(a.shape) < PATCH or max(a.shape) < SMALLEST:
         return nothing
-    return np.asarray(dense_inverse_search(finest).calc(a, b, nothing), np.float32)
+    search = dense_inverse_search(min(finest, coarsest_scale(a.shape)))
+    return np.asarray(search.calc(a, b, nothing), np.float32)
 
 
 def gradient(texture: NDArray[np.uint8]) -> NDArray[np.float32]:

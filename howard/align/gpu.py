@@ -7,7 +7,7 @@ numbers come down where it has to: `cuda.read_back` counts them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,19 +17,18 @@ from howard.align import gpu_features, gpu_opencv
 from howard.align.aligner import TrackingAligner
 from howard.align.comparison import Fit
 from howard.align.direct import DirectFit
-from howard.align.features import WORKING_SIDE
 from howard.align.fusion import Layer
-from howard.align.geometry import Homography, Resolution, Size
-from howard.align.gpu_comparison import DeviceComparison, Probe
+from howard.align.geometry import Homography, Size
+from howard.align.gpu_comparison import DeviceComparison
 from howard.align.gpu_direct import refine
 from howard.align.gpu_features import DeviceFeatures
 from howard.align.gpu_fusion import are_worth, covered_by, fused, layer_of, left_over
 from howard.align.gpu_person import Person, nobody
 from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_view import agreement, texture_of, view_of
-from howard.align.operations import Closeness, Composed
-from howard.align.robust import REPROJECTION_PIXELS, Match
-from howard.align.view import View, half, view_size
+from howard.align.operations import Closeness, Composed, Look, Scales
+from howard.align.robust import Match
+from howard.align.view import View
 from howard.config import AlignOptions, Features
 from howard.decode import VideoReader
 from howard.frames import Alignment, Frame, VideoInfo
@@ -57,22 +56,6 @@ class Finder(Protocol):
 FINDERS: dict[Features, Finder] = {"kernels": gpu_features, "opencv-cuda": gpu_opencv}
 
 
-@dataclass(eq=False)
-class Look:
-    """What is prepared once from a picture, on the device; the features when first needed."""
-
-    finder: Finder
-    pixels: Array
-    view: View
-    probe: Probe
-    found: dict[bool, DeviceFeatures] = field(default_factory=dict)
-
-    def features(self, thorough: bool = False) -> DeviceFeatures:
-        if thorough not in self.found:
-            self.found[thorough] = self.finder.find_features(self.pixels, thorough)
-        return self.found[thorough]
-
-
 class CudaAligner(TrackingAligner):
     """Aligner on the GPU: takes frames whose pixels are CuPy arrays, gives such plates."""
 
@@ -95,22 +78,18 @@ class CudaOperations:
 
     def __init__(self, frame_size: Size, plate_size: Size, finder: Finder) -> None:
         self.frame_size, self.plate_size, self.finder = frame_size, plate_size, finder
-        sizes = frame_size, plate_size
-        views = view_size(frame_size), view_size(plate_size)
-        self.view_scale = Resolution.of(*sizes, *views)
-        self.coarse_scale = Resolution.of(*sizes, half(views[0]), half(views[1]))
-        self.comparison = DeviceComparison(*sizes)
-        self.threshold = REPROJECTION_PIXELS * max(1.0, max(frame_size) / WORKING_SIDE)
+        self.scales = Scales(frame_size, plate_size)
+        self.comparison = DeviceComparison(frame_size, plate_size)
         self.shown: tuple[View, Array] | None = None
         """The latest frame's view, and the plate's colour (h, w, 3) on it."""
 
     def look_at_frame(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
-        return Look(self.finder, frame.pixels, view, self.comparison.of_frame(view))
+        return Look(frame.pixels, view, self.comparison.of_frame(view), self.finder.find_features)
 
     def look_at_plate(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
-        return Look(self.finder, frame.pixels, view, self.comparison.of_plate(view))
+        return Look(frame.pixels, view, self.comparison.of_plate(view), self.finder.find_features)
 
     def features(self, picture: Array) -> DeviceFeatures:
         return self.finder.find_features(picture)
@@ -125,15 +104,12 @@ class CudaOperations:
     def direct(
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
     ) -> list[DirectFit | None]:
-        if how is Closeness.CHOOSE:
-            scale, finest = self.coarse_scale, 1
-            here, there = frame.view.coarse, [p.view.coarse for p in plates]
-        else:
-            scale, finest = self.view_scale, 0 if how is Closeness.FINAL else 1
-            here, there = frame.view.texture, [p.view.texture for p in plates]
+        scale = self.scales.at(how)
+        here, there = scale.texture(frame.view), [scale.texture(p.view) for p in plates]
         person = self.person((here.shape[1], here.shape[0]))
-        found = refine(here, there, [scale.small(start) for start in starts], person, finest)
-        return [f and replace(f, homography=scale.full(f.homography)) for f in found]
+        small = [scale.resolution.small(start) for start in starts]
+        found = refine(here, there, small, person, scale.finest)
+        return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False
@@ -150,7 +126,7 @@ class CudaOperations:
         """What their matches agree on."""
         person = self.comparison.person if beside_person else nobody()
         sizes = self.plate_size, self.frame_size
-        return self.finder.find_homographies(places, frame, person, self.threshold, *sizes)
+        return self.finder.find_homographies(places, frame, person, self.scales.threshold, *sizes)
 
     def judge(
         self, frame: Look, plates: Sequence[Look], homographies: Sequence[Homography]
@@ -162,7 +138,7 @@ class CudaOperations:
             (homography, fit),
             frame.view,
             plate.view,
-            self.view_scale.small(homography),
+            self.scales.view.small(homography),
             fit.light,
             self.person(frame.view.size),
         )
@@ -172,7 +148,7 @@ class CudaOperations:
         return holes, *are_worth(holes, poor)
 
     def fills(self, frame: Look, plate: Look, homography: Homography, holes: Array) -> bool:
-        small = self.view_scale.small(homography)
+        small = self.scales.view.small(homography)
         covered = covered_by(plate.view, small, frame.view.size)
         return are_worth(holes & (covered != 0))[0]
 

@@ -7,7 +7,8 @@ resolution, as 3x3 float64 arrays of the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -15,17 +16,35 @@ from numpy.typing import NDArray
 
 from howard.align.comparison import Fit
 from howard.align.direct import DirectFit
+from howard.align.features import WORKING_SIDE
 from howard.align.fusion import Layer
-from howard.align.geometry import Homography
-from howard.align.robust import Match
+from howard.align.geometry import Homography, Resolution, Size
+from howard.align.robust import REPROJECTION_PIXELS, Match
+from howard.align.view import View, half, view_size
 from howard.frames import Frame
 
-Look = Any
-"""What a device prepares once from a picture."""
 Features = Any
 """Keypoints and descriptors, where the device keeps them."""
 Array = Any
 """NDArray, or the device's."""
+
+
+@dataclass(eq=False)
+class Look:
+    """What is prepared once from a picture; the features when they are first needed."""
+
+    pixels: Array
+    view: View
+    probe: Any
+    """What the device compares."""
+    find: Callable[[Array, bool], Features]
+    """The device's search for features, thorough or quick."""
+    found: dict[bool, Features] = field(default_factory=dict)
+
+    def features(self, thorough: bool = False) -> Features:
+        if thorough not in self.found:
+            self.found[thorough] = self.find(self.pixels, thorough)
+        return self.found[thorough]
 
 
 class Closeness(Enum):
@@ -34,6 +53,35 @@ class Closeness(Enum):
     CHOOSE = "enough to choose between candidates"
     LAYER = "for what completes another plate"
     FINAL = "as exact as can be"
+
+
+class Scales:
+    """The sizes of the pictures on which frames and clean-plate frames of one size are aligned."""
+
+    def __init__(self, frame_size: Size, plate_size: Size) -> None:
+        """(width, height) each."""
+        sizes = frame_size, plate_size
+        views = view_size(frame_size), view_size(plate_size)
+        self.view = Resolution.of(*sizes, *views)
+        self.coarse = Resolution.of(*sizes, half(views[0]), half(views[1]))
+        self.threshold = REPROJECTION_PIXELS * max(1.0, max(frame_size) / WORKING_SIDE)
+        """Of matches, in pixels of the frame."""
+
+    def at(self, how: Closeness) -> Scale:
+        """What direct alignment looks at."""
+        if how is Closeness.CHOOSE:
+            return Scale(self.coarse, lambda view: view.coarse, 1)
+        return Scale(self.view, lambda view: view.texture, 0 if how is Closeness.FINAL else 1)
+
+
+class Scale(NamedTuple):
+    """One of them."""
+
+    resolution: Resolution
+    texture: Callable[[View], Array]
+    """The texture of a view that has this size."""
+    finest: int
+    """Of the flow, as `direct.refine` has it."""
 
 
 class Composed(NamedTuple):
