@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from howard.align.direct import dense_flow, fit, refine
+from howard.align.direct import dense_flow, fit, gradient, refine
 from howard.align.field import LIMIT, displaced, residual_field
 from howard.align.fusion import Layer, fused
 from howard.align.geometry import Resolution, corners, project, scaling
@@ -76,6 +76,14 @@ def test_pictures_too_small_for_the_flow_leave_the_next_ones_flow_alone(size):
     small = texture_of(place(0, size))
     assert np.abs(dense_flow(small, small, 1)).max() < 1e-6
     np.testing.assert_array_equal(dense_flow(a, b, 1), before)
+
+
+def test_gradients_do_not_depend_on_where_in_memory_the_picture_lies():
+    picture = texture_of(place(0, (239, 135)))
+    kept = []  # so that each copy lies elsewhere
+    for size in range(40):
+        kept += [np.empty(1000 + 17 * size, np.uint8), gradient(picture.copy())]
+    assert all(np.array_equal(kept[1], other) for other in kept[3::2])
 
 
 def test_direct_alignment_says_when_there_is_nothing_to_see():

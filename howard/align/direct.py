@@ -83,10 +83,10 @@ def dense_flow(a: NDArray[np.uint8], b: NDArray[np.uint8], finest: int = 1) -> F
 
 
 def gradient(texture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Magnitude in levels a pixel."""
+    """Magnitude in levels a pixel. OpenCV's magnitude depends on where in memory its input lies."""
     dx = cv2.Sobel(texture, cv2.CV_32F, 1, 0, scale=1 / 8)
     dy = cv2.Sobel(texture, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return np.asarray(cv2.magnitude(dx, dy), np.float32)
+    return np.sqrt(dx * dx + dy * dy)
 
 
 def sample_at(picture: cv2.typing.MatLike, points: NDArray[np.float32]) -> NDArray[np.float32]:
