@@ -8,10 +8,10 @@
 // A level that is neither crushed nor clipped.
 __device__ __forceinline__ bool is_exposed(float level) { return level > 2.f && level < 253.f; }
 
-#define RATIOS 60        // bins of the histogram of frame / plate
+#define RATIOS 61        // bins of the histogram of frame / plate
 #define LOW_GAIN 0.4f
 #define HIGH_GAIN 2.5f
-#define LOG_STEP 0.03054302439f  // log(HIGH_GAIN / LOW_GAIN) / RATIOS
+#define LOG_STEP 0.03004231907f  // log(HIGH_GAIN / LOW_GAIN) / RATIOS
 #define DARK 20.f        // level below which noise and bias rule the ratio
 #define FEWEST 50        // pixels that say something
 #define SHRINKAGE 25.f   // squared levels of contrast that hold the gain near the ratio

@@ -9,7 +9,7 @@ from howard.align.field import LIMIT, displaced, residual_field
 from howard.align.fusion import Layer, fused
 from howard.align.geometry import Resolution, corners, project, scaling
 from howard.align.light import light_field
-from howard.align.render import coverage_of, plate_map, relit, resampled
+from howard.align.render import is_inside, plate_map, relit, resampled
 from howard.align.robust import robust_homography
 from howard.align.view import View, agreement, texture_of, view_of
 
@@ -125,7 +125,7 @@ def near_object(shift):
 
 def test_a_near_object_is_brought_to_its_place():
     frame, plate = near_object(8)
-    field = residual_field(frame, plate, everywhere(plate), None)
+    field = residual_field(view_of(frame), plate, everywhere(plate), None)
     inside = np.s_[60:180, 90:180]
     before = cv2.absdiff(frame, plate)[inside].mean()
     after = cv2.absdiff(frame, displaced(plate, field))[inside].mean()
@@ -137,7 +137,7 @@ def test_a_near_object_is_brought_to_its_place():
 
 def test_the_homography_is_enough_for_a_plane():
     plate = place()
-    assert residual_field(with_person(plate)[0], plate, everywhere(plate), None) is None
+    assert residual_field(view_of(with_person(plate)[0]), plate, everywhere(plate), None) is None
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -147,9 +147,9 @@ def test_a_person_who_stands_still_is_not_absorbed(known, shift):
     clean = frame.copy()
     frame, where = with_person(frame)
     person = where if known else None
-    field = residual_field(frame, plate, everywhere(plate), person)
+    field = residual_field(view_of(frame), plate, everywhere(plate), person)
     bent = plate if field is None else displaced(plate, field)
-    gain = light_field(frame, bent, everywhere(plate), person)
+    gain = light_field(view_of(frame), bent, everywhere(plate), person)
     lit = bent if gain is None else relit(bent, gain)
     inside = cv2.erode(where, np.ones((9, 9))) == 1
     before = cv2.absdiff(frame, plate)[inside].mean()
@@ -160,7 +160,7 @@ def test_a_person_who_stands_still_is_not_absorbed(known, shift):
 
 def test_the_field_is_bounded():
     frame, plate = near_object(100)
-    field = residual_field(frame, plate, everywhere(plate), None)
+    field = residual_field(view_of(frame), plate, everywhere(plate), None)
     assert field is None or np.abs(field).max() <= LIMIT * SIZE[0] + 1e-3
 
 
@@ -170,7 +170,7 @@ def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
     lamp = 1 - 0.6 * np.exp(-(((xs - 120) / 70) ** 2 + ((ys - 100) / 60) ** 2))
     lit = np.uint8(plate * lamp[..., None] * (1, 0.9, 0.8))
     frame, where = with_person(lit)
-    gain = light_field(frame, plate, everywhere(plate), where)
+    gain = light_field(view_of(frame), plate, everywhere(plate), where)
     outside = where == 0
     before = cv2.absdiff(frame, plate)[outside].mean()
     assert cv2.absdiff(frame, relit(plate, gain))[outside].mean() < before / 3
@@ -178,7 +178,7 @@ def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
 
 def test_one_light_needs_no_field():
     plate = place()
-    assert light_field(with_person(plate)[0], plate, everywhere(plate), None) is None
+    assert light_field(view_of(with_person(plate)[0]), plate, everywhere(plate), None) is None
 
 
 def layer(colour, covered):
@@ -234,7 +234,7 @@ def test_the_map_is_the_homography_plus_the_field(size):
 
 def test_coverage_ends_where_the_plate_ends():
     where = plate_map(np.array([[1, 0, 20.5], [0, 1, 0], [0, 0, 1.0]]), SIZE, None)
-    coverage = coverage_of(where, SIZE)
+    coverage = is_inside(where, SIZE)
     assert coverage[:, :21].max() == 0
     assert coverage[:, 21:].min() == 1
     drawn = resampled(place(), where)

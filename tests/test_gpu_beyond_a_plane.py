@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from howard.align import field, fusion, gpu_field, gpu_fusion, gpu_view, light
+from howard.align.comparison import coverage_of
 from howard.align.cpu import laid_over
 from howard.align.direct import dense_flow
 from howard.align.geometry import corners
@@ -12,7 +13,7 @@ from howard.align.gpu_light import light_field
 from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_smooth import smooth
 from howard.align.light import lookup_table
-from howard.align.render import coverage_of, plate_map, relit, resampled
+from howard.align.render import is_inside, plate_map, relit, resampled
 from howard.align.view import view_of
 
 F = np.float32
@@ -136,7 +137,7 @@ def test_the_field_is_the_cpus(device, flow_of_cpu, is_known):
     person = person_at() if is_known else None
     covered = everywhere()
     covered[:, 150:] = plate[:, 150:] = 0
-    want = field.residual_field(frame, plate, covered, person)
+    want = field.residual_field(view_of(frame), plate, covered, person)
     on_device = device_view(frame, device), *device(plate, covered, person)
     got = gpu_field.residual_field(*on_device)
     assert np.median(want[25:65, 35:60, 0]) == pytest.approx(5, abs=0.5)
@@ -169,7 +170,7 @@ def test_the_light_is_the_cpus(device, host_gpu, is_known):
     frame = np.uint8(plate * lamp())
     frame[person_at() > 0] = place(7)[person_at() > 0]
     person = person_at() if is_known else None
-    want = light.light_field(frame, plate, everywhere(), person)
+    want = light.light_field(view_of(frame), plate, everywhere(), person)
     on_device = device_view(frame, device), *device(plate, everywhere(), person)
     got = light_field(*on_device)
     assert host_gpu.downloads == [12]
@@ -183,7 +184,7 @@ def test_one_light_needs_no_field(device):
     # Another light, but not on the same surface.
     other = plate.copy()
     other[person_at() > 0] = place(7)[person_at() > 0] * 0.4
-    assert light.light_field(other, plate, everywhere(), None) is None
+    assert light.light_field(view_of(other), plate, everywhere(), None) is None
     assert light_field(device_view(other, device), *device(plate, everywhere(), None)) is None
 
 
@@ -206,7 +207,7 @@ def test_a_plate_is_drawn_as_by_opencv(device, is_bent, frame_size):
     where = plate_map(homography, frame_size, bend)
     want = resampled(cv2.LUT(plate, lookup_table(LIGHT)), where)
     want = want if gain is None else relit(want, gain)
-    want_coverage = coverage_of(where, plate_size)
+    want_coverage = is_inside(where, plate_size)
     on_device = device(plate)[0], homography, LIGHT, frame_size, *device(bend, gain)
     pixels, coverage, covered = (x.get() for x in drawn(*on_device))
     both = (coverage == 1) & (want_coverage == 1)
@@ -310,7 +311,7 @@ def test_layers_are_fused_as_on_the_cpu(device, host_gpu, is_known):
 
 def test_what_a_plate_covers_is_the_cpus(device):
     plate, homography = place(), shaken(SIZE, pixels=12)
-    want = fusion.covered_by(view_of(plate), homography, SIZE) == 255
+    want = coverage_of(homography, SIZE, SIZE) == 1
     got = gpu_fusion.covered_by(device_view(plate, device), homography, SIZE).get()
     assert 0.5 < want.mean() < 1
     assert (got != want).mean() < BORDER_SHARE

@@ -23,7 +23,7 @@ from engine.training.views import ViewPair
 from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
 from howard.align.field import displaced, residual_field
 from howard.align.light import gain_and_bias, light_field
-from howard.align.view import view_size
+from howard.align.view import view_of, view_size
 from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
 MARGIN = 0.12
@@ -120,7 +120,8 @@ def as_aligned(
     light = gain_and_bias(small[0][seen][::5] * 255, small[1][seen][::5] * 255)
     match = lambda x: np.clip(x * light[:, 0] + light[:, 1] / 255, 0, 1).astype(np.float32)  # noqa: E731
     plate, small[1] = match(plate), match(small[1])
-    view, near_view = ((x * 255 + 0.5).astype(np.uint8) for x in small[:2])
+    levels, near_view = ((x * 255 + 0.5).astype(np.uint8) for x in small[:2])
+    view = view_of(levels)
     field = residual_field(view, near_view, here, person)
     if field is not None:
         near_view, here = displaced(near_view, field), displaced(here, field)

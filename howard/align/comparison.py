@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from howard.align.direct import coverage_levels
 from howard.align.geometry import Homography, Resolution, Size
 from howard.align.light import gain_and_bias
 
@@ -102,12 +103,16 @@ class Comparison:
     def fit(self, frame: Probe, plate: Probe, frame_from_plate: Homography) -> Fit:
         """Warp the plate's probe onto the frame's, match the light, compare."""
         homography = self.resolution.small(frame_from_plate)
-        warped = np.asarray(cv2.warpPerspective(plate, homography, self.frame_probe_size))
+        warped = np.asarray(
+            cv2.warpPerspective(plate, homography, self.frame_probe_size), np.float32
+        )
         covered = coverage_of(homography, self.plate_probe_size, self.frame_probe_size) == 1
         outside = np.ones(covered.shape, bool) if self.person is None else self.person == 0
         seen = covered & outside
-        light = gain_and_bias(frame[seen][::LIGHT_STEP], warped[seen][::LIGHT_STEP])
-        difference = np.abs(warped * light[:, 0] + light[:, 1] - frame).mean(-1)
+        some = np.flatnonzero(seen)[::LIGHT_STEP]
+        light = gain_and_bias(frame.reshape(-1, 3)[some], warped.reshape(-1, 3)[some])
+        relit = cv2.transform(warped, np.column_stack([np.diag(light[:, 0]), light[:, 1]]))
+        difference = cv2.transform(cv2.absdiff(relit, frame), np.full((1, 3), 1 / 3))
         price = np.where(covered, np.minimum(difference, CLIP_LEVELS), UNCOVERED_LEVELS)
         return Fit(float(price[outside].mean()), self.residual(difference[seen]), light)
 
@@ -156,6 +161,4 @@ def coverage_of(
     frame_from_plate: Homography, plate_size: Size, frame_size: Size
 ) -> NDArray[np.uint8]:
     """(H, W), 1 where all four plate pixels that a bilinear sample draws on exist."""
-    ones = np.full(plate_size[::-1], 255, np.uint8)
-    warped = np.asarray(cv2.warpPerspective(ones, frame_from_plate, frame_size))
-    return (warped == 255).astype(np.uint8)
+    return (coverage_levels(frame_from_plate, plate_size, frame_size) == 255).astype(np.uint8)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.aligner import TrackingAligner
-from howard.align.comparison import Comparison, Fit, texture_cost
+from howard.align.comparison import Comparison, Fit, coverage_of, texture_cost
 from howard.align.direct import DirectFit, refine
 from howard.align.features import Features, find_features, match
-from howard.align.fusion import Layer, covered_by, fused, is_worth, layer_of, left_over
+from howard.align.fusion import Layer, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Size
 from howard.align.light import lookup_table
 from howard.align.operations import Closeness, Composed, Look, Scales
-from howard.align.render import coverage_of, plate_map, relit, resampled
+from howard.align.render import is_inside, plate_map, relit, resampled
 from howard.align.robust import (
     FEWEST_INLIERS,
     Match,
@@ -145,8 +145,8 @@ class OpenCVOperations:
     def fills(
         self, frame: Look, plate: Look, homography: Homography, holes: NDArray[np.bool_]
     ) -> bool:
-        covered = covered_by(plate.view, self.scales.view.small(homography), frame.view.size)
-        return is_worth(holes & (covered == 255))
+        small = self.scales.view.small(homography)
+        return is_worth(holes & (coverage_of(small, plate.view.size, frame.view.size) == 1))
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
         self.shown = frame.view, layers[0][0].colour
@@ -158,8 +158,10 @@ class OpenCVOperations:
                 if weight.any():
                     pixels, coverage = laid_over(pixels, coverage, *self.drawn(*layer), weight)
                     is_fused = True
-        pixels[coverage == 0] = 0
-        return Composed(pixels, coverage, float(coverage.mean()), is_fused)
+        share = float(coverage.mean())
+        if share < 1:
+            pixels[coverage == 0] = 0
+        return Composed(pixels, coverage, share, is_fused)
 
     def nothing(self) -> Composed:
         coverage = np.zeros(self.frame_size[::-1], np.uint8)
@@ -172,7 +174,7 @@ class OpenCVOperations:
         pixels = resampled(cv2.LUT(source.pixels, lookup_table(fit.light)), where)
         if layer.gain is not None:
             pixels = relit(pixels, layer.gain)
-        return pixels, coverage_of(where, self.plate_size)
+        return pixels, is_inside(where, self.plate_size)
 
     def observe(self, alpha: NDArray[np.float32]) -> None:
         if self.shown is None:

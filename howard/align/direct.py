@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.geometry import Homography, project
+from howard.align.geometry import Homography, Size, project
 
 VECTORS = 3600
 """How many vectors of the flow are fitted, on a regular grid."""
@@ -82,6 +82,15 @@ def dense_flow(a: NDArray[np.uint8], b: NDArray[np.uint8], finest: int = 1) -> F
     return np.asarray(search.calc(a, b, nothing), np.float32)
 
 
+def coverage_levels(
+    frame_from_plate: Homography, plate_size: Size, frame_size: Size
+) -> NDArray[np.uint8]:
+    """(H, W): 255 where all four plate pixels that a bilinear sample draws on exist, less where
+    some do, 0 where none does."""
+    ones = np.full(plate_size[::-1], 255, np.uint8)
+    return np.asarray(cv2.warpPerspective(ones, frame_from_plate, frame_size), np.uint8)
+
+
 def gradient(texture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Magnitude in levels a pixel. OpenCV's magnitude depends on where in memory its input lies."""
     dx = cv2.Sobel(texture, cv2.CV_32F, 1, 0, scale=1 / 8)
@@ -110,7 +119,7 @@ def refine(
     """
     height, width = frame.shape
     warped = np.asarray(cv2.warpPerspective(plate, start, (width, height)), np.uint8)
-    inside = cv2.warpPerspective(np.full_like(plate, 255), start, (width, height))
+    inside = coverage_levels(start, plate.shape[::-1], (width, height))
     flow = dense_flow(frame, warped, finest)
     stride = max(1, round((width * height / VECTORS) ** 0.5))
     ys, xs = np.mgrid[stride // 2 : height : stride, stride // 2 : width : stride]
@@ -156,25 +165,44 @@ def fit(
     """Reweighted least squares (Geman-McClure, the scale falling) of frame = H plate, (N, 2) both;
     linear in H's first eight entries, on coordinates brought to about [-1, 1]."""
     scale = 2 / np.abs(frame).max()
-    shrink = np.diag([scale, scale, 1.0])
-    shift = np.array([[1, 0, -1], [0, 1, -1], [0, 0, 1]]) @ shrink
+    shift = np.array([[scale, 0, -1], [0, scale, -1], [0, 0, 1]])
     grow = np.linalg.inv(shift)
-    p, f = project(shift, plate), project(shift, frame)
-    zero, one = np.zeros(len(p)), np.ones(len(p))
-    across = np.column_stack([p, one, zero, zero, zero, -f[:, :1] * p])
-    along = np.column_stack([zero, zero, zero, p, one, -f[:, 1:] * p])
-    homography = start
+    p = np.vstack([project(shift, plate).T, np.ones(len(plate))])
+    u, v = np.ascontiguousarray(project(shift, frame).T)
+    products = (p[:, None] * p).reshape(9, -1)
+    targets = np.stack([np.ones_like(u), u, v, u * u + v * v])
+    found = shift @ start @ grow
     for width in SCALES:
-        distance = np.hypot(*(project(homography, plate) - frame).T)
-        w = weight / (1 + (distance / width) ** 2) ** 2
-        normal = (across * w[:, None]).T @ across + (along * w[:, None]).T @ along
-        right = (across * w[:, None]).T @ f[:, 0] + (along * w[:, None]).T @ f[:, 1]
+        x, y, w = found @ p
+        squared = ((x / w - u) ** 2 + (y / w - v) ** 2) / (width * scale) ** 2
+        normal, right = normal_equations((targets * (weight / (1 + squared) ** 2)) @ products.T)
         try:
             entries = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(8), right)
         except np.linalg.LinAlgError:
             return None
-        homography = grow @ np.append(entries, 1.0).reshape(3, 3) @ shift
-        if abs(homography[2, 2]) < 1e-9 or not np.isfinite(homography).all():
+        found = np.append(entries, 1.0).reshape(3, 3)
+        if not np.isfinite(found).all():
             return None
-        homography = homography / homography[2, 2]
-    return homography
+    homography = grow @ found @ shift
+    if abs(homography[2, 2]) < 1e-9:
+        return None
+    return np.asarray(homography / homography[2, 2])
+
+
+def normal_equations(moments: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+    """Matrix (8, 8) and right side (8,) of the least squares for H's first eight entries.
+
+    moments: (4, 9), the sums of p p^T times 1, u, v and u^2 + v^2, with p = (x, y, 1) in the plate
+    and (u, v) in the frame: all that the equations u (h7 x + h8 y + 1) = h1 x + h2 y + h3, and v's,
+    need of the points.
+    """
+    one, u, v, square = moments.reshape(4, 3, 3)
+    nothing = np.zeros((3, 3))
+    normal = np.block(
+        [
+            [one, nothing, -u[:, :2]],
+            [nothing, one, -v[:, :2]],
+            [-u[:2], -v[:2], square[:2, :2]],
+        ]
+    )
+    return normal, np.concatenate([u[2], v[2], -square[2, :2]])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.direct import IN_PERSON, Flow, dense_flow, gradient
-from howard.align.view import agreement, texture_of
+from howard.align.view import View, agreement, texture_of
 
 ROUNDS = ((400.0, 10.0), (100.0, 8.0))
 """Smoothness and the colour difference that counts as an edge, round by round: the first brings
@@ -72,26 +72,25 @@ def is_needed(flow: Flow, trust: Trust) -> bool:
 
 
 def residual_field(
-    frame: NDArray[np.uint8],
+    frame: View,
     plate: NDArray[np.uint8],
     covered: NDArray[np.uint8],
     person: NDArray[np.uint8] | None,
 ) -> Flow | None:
     """The field (h, w, 2): what belongs at x of the frame is at x + field of the warped plate.
 
-    frame, plate: views (h, w, 3) RGB of one size, the plate warped by the homography; covered: 1
-    where it has data; person: not 0 where they may be. None where the homography is enough.
+    plate: the plate's view's colour (h, w, 3), warped onto the frame's by the homography; covered:
+    1 where it has data; person: not 0 where they may be. None where the homography is enough.
     """
-    texture = texture_of(frame)
     field: Flow | None = None
     for smoothness, edge in ROUNDS:
         now = plate if field is None else displaced(plate, field)
         here = covered if field is None else displaced(covered, field)
-        flow, trust = trusted_flow(texture, texture_of(now), here, person)
+        flow, trust = trusted_flow(frame.texture, texture_of(now), here, person)
         if field is None and not is_needed(flow, trust):
             return None
         total = flow if field is None else displaced(field, flow) + flow
-        reach = LIMIT * max(frame.shape)
+        reach = LIMIT * max(frame.size)
         field = carried_on(np.clip(total, -reach, reach), trust, now, smoothness, edge)
     return field
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.comparison import CLIP_LEVELS, UNCOVERED_LEVELS
-from howard.align.direct import Flow
+from howard.align.direct import Flow, coverage_levels
 from howard.align.field import displaced, residual_field
-from howard.align.geometry import Homography, Size
+from howard.align.geometry import Homography
 from howard.align.light import light_field
 from howard.align.view import View
 
@@ -65,14 +65,14 @@ def layer_of(
     colour = np.asarray(
         cv2.warpPerspective(cv2.LUT(plate.colour, light), homography, frame.size), np.uint8
     )
-    inside = covered_by(plate, homography, frame.size)
+    inside = coverage_levels(homography, plate.size, frame.size)
     covered = (inside == 255).astype(np.uint8)
-    field = residual_field(frame.colour, colour, covered, person)
+    field = residual_field(frame, colour, covered, person)
     if field is not None:
         colour = displaced(colour, field)
         covered = (displaced(inside, field) == 255).astype(np.uint8)
     # Not before it is known where the person is: one who is lit like the place would be lit away.
-    gain = None if person is None else light_field(frame.colour, colour, covered, person)
+    gain = None if person is None else light_field(frame, colour, covered, person)
     if gain is not None:
         colour = np.asarray(cv2.multiply(colour, gain, dtype=cv2.CV_8U), np.uint8)
     return Layer(source, field, gain, colour, covered)
@@ -118,12 +118,6 @@ def left_over(
 def is_worth(region: NDArray[np.bool_]) -> bool:
     """Whether a region is large enough for a layer of its own."""
     return bool(region.mean() > WORTH_SHARE)
-
-
-def covered_by(plate: View, homography: Homography, size: Size) -> NDArray[np.uint8]:
-    """(h, w), 255 where the plate's view, warped view to view, has data."""
-    ones = np.full(plate.texture.shape, 255, np.uint8)
-    return np.asarray(cv2.warpPerspective(ones, homography, size), np.uint8)
 
 
 def fused(

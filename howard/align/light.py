@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.view import agreement, texture_of
+from howard.align.view import View, agreement, texture_of
 
 SCALE_LEVELS = 8.0
 """Residual, in levels of 255, at which a pixel's weight has fallen to a quarter: several times
@@ -16,6 +16,8 @@ FEWEST_PIXELS = 50
 DARK_LEVEL = 20
 """Below it noise and bias rule the ratio of two levels."""
 GAIN_LIMITS = (0.4, 2.5)
+RATIOS = 61
+"""Bins between the limits, among which the commonest ratio is looked for: 1 lies amid one."""
 SHRINKAGE = 25.0
 """Prior weight, in squared levels, that holds the gain near the ratio of medians where the
 plate has too little contrast to tell gain from bias."""
@@ -67,7 +69,7 @@ def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
         variance = (w @ (x - mean_x) ** 2) / total
         covariance = (w @ ((x - mean_x) * (y - mean_y))) / total
         gain = (covariance + SHRINKAGE * prior) / (variance + SHRINKAGE)
-        gain = float(np.clip(gain, *GAIN_LIMITS))
+        gain = float(min(max(gain, GAIN_LIMITS[0]), GAIN_LIMITS[1]))
         bias = float(mean_y - gain * mean_x)
         scale = max(SCALE_LEVELS, scale / 2)
     return gain, bias
@@ -78,10 +80,10 @@ def commonest_ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     bright = x > DARK_LEVEL
     if bright.sum() < FEWEST_PIXELS:
         return float(np.clip(np.median(y) / max(np.median(x), 1.0), *GAIN_LIMITS))
-    edges = np.geomspace(*GAIN_LIMITS, 61)
-    counts = np.histogram(y[bright] / x[bright], edges)[0]
+    low, high = np.log(GAIN_LIMITS)
+    counts = np.histogram(np.log(y[bright] / x[bright]), RATIOS, (low, high))[0]
     at = int(np.convolve(counts, [1, 2, 1], "same").argmax())
-    return float(np.sqrt(edges[at] * edges[at + 1]))
+    return float(np.exp(low + (at + 0.5) * (high - low) / RATIOS))
 
 
 def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -92,24 +94,25 @@ def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def light_field(
-    frame: NDArray[np.uint8],
+    frame: View,
     plate: NDArray[np.uint8],
     covered: NDArray[np.uint8],
     person: NDArray[np.uint8] | None,
 ) -> NDArray[np.float32] | None:
     """Gain (h, w, 3) by which the plate's light differs from place to place: lamps, vignetting.
 
-    frame, plate: views (h, w, 3) RGB, aligned and matched by one gain and bias; covered: 1 where
-    the plate has data; person: not 0 where they may be. None where one gain is enough. Only places
+    plate: the plate's view's colour (h, w, 3), aligned and matched by one gain and bias; covered: 1
+    where it has data; person: not 0 where they may be. None where one gain is enough. Only places
     whose normalised texture is the same in both are believed to show the same surface, so that a
     person is not lit away; from there the gain is carried on along the plate's surfaces.
     """
-    side = max(3, round(max(frame.shape) * PATCH)) | 1
-    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in (frame, plate)]
+    side = max(3, round(max(frame.size) * PATCH)) | 1
+    colours = frame.colour, plate
+    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in colours]
     gain = cv2.log(means[0]) - cv2.log(means[1])
     if np.abs(gain[::4, ::4]).mean() < NEEDED_LOG_GAIN / 2:
         return None
-    trust = agreement(texture_of(frame), texture_of(plate)) * covered
+    trust = agreement(frame.texture, texture_of(plate)) * covered
     if person is not None:
         trust[person != 0] *= IN_PERSON
     wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)

@@ -43,7 +43,7 @@ def plate_map(frame_from_plate: Homography, size: tuple[int, int], field: Flow |
     return np.asarray(full[STEP : STEP + height, STEP : STEP + width], np.float32)
 
 
-def coverage_of(where: Map, plate_size: tuple[int, int]) -> NDArray[np.uint8]:
+def is_inside(where: Map, plate_size: tuple[int, int]) -> NDArray[np.uint8]:
     """(H, W), 1 where all four plate pixels that a bilinear sample draws on exist."""
     last = (plate_size[0] - 1.0, plate_size[1] - 1.0)
     inside = cv2.inRange(where, (0.0, 0.0), last)
@@ -52,7 +52,9 @@ def coverage_of(where: Map, plate_size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def resampled(pixels: cv2.typing.MatLike, where: Map) -> NDArray[np.uint8]:
     """pixels (H', W', 3) at the map's places, bilinear; 0 outside."""
-    return np.asarray(cv2.remap(pixels, where[..., 0], where[..., 1], cv2.INTER_LINEAR), np.uint8)
+    # No second map: x and y are in the first. The stubs do not know of that form.
+    drawn = cv2.remap(pixels, where, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
+    return np.asarray(drawn, np.uint8)
 
 
 def relit(pixels: NDArray[np.uint8], gain: NDArray[np.float32]) -> NDArray[np.uint8]:
