@@ -85,7 +85,9 @@ def libdeflate() -> Encoder:
 
 def around(deflate: Callable[[Rgba], bytes]) -> Encoder:
     """Howard's own encoder with another library inside."""
-    return lambda rgba: file_around(rgba.shape[0], rgba.shape[1], deflate(filter_rows(rgba)))
+    return lambda rgba: file_around(
+        rgba.shape[0], rgba.shape[1], 8 * rgba.itemsize, deflate(filter_rows(rgba))
+    )
 
 
 def fpng() -> Encoder:

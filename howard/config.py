@@ -17,6 +17,7 @@ PlateSearch = Literal["nearest", "track", "global"]
 OnMismatch = Literal["continue", "stop"]
 Runner = Literal["auto", "tensorrt", "torch", "onnxruntime"]
 Features = Literal["kernels", "opencv-cuda"]
+BitDepth = Literal[8, 16]
 Network = Literal[
     "howard",
     "howard-fast",
@@ -52,6 +53,8 @@ class RunConfig:
     frames: Annotated[str, tyro.conf.arg(metavar="FIRST:LAST")] = ":"
     """Frames of the shot to make, counted from 0, without LAST; either may be left out. Later calls
     with other frames add to OUT."""
+    bit_depth: BitDepth = 8
+    """Of each channel of the pictures. 16 keeps the network's finer steps of alpha, in hair say."""
     device: Device = "auto"
     """Where to compute. auto takes an NVIDIA GPU where one can be used, else the CPU."""
     network: Network = "howard"

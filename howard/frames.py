@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, Protocol, SupportsFloat, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Rgba: TypeAlias = NDArray[np.uint8 | np.uint16]
+"""(H, W, 4) straight RGBA, levels of 255 or of 65535."""
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -118,6 +121,6 @@ class PendingRgba(Protocol):
         """Of the matte; a number once `result` was called."""
         ...
 
-    def result(self) -> NDArray[np.uint8]:
-        """(H, W, 4) straight RGBA, contiguous; blocks until it is there."""
+    def result(self) -> Rgba:
+        """The picture, contiguous; blocks until it is there."""
         ...

@@ -59,7 +59,7 @@ extern "C" __global__ void nv12_to_rgb(const u8* luma, int luma_pitch, const u8*
 }
 
 // The same with 10 to 16 bits, in the upper bits of each sample: levels with a fraction. (Full range
-// then ends at 255.75 with 10 bits, which the matrix has to make up for.)
+// then ends at 255.75 with 10 bits; swscale takes it so, too.)
 extern "C" __global__ void p010_to_rgb(const u16* luma, int luma_pitch, const u16* chroma,
                                        int chroma_pitch, int width, int height, float site_x,
                                        float site_y, const float* matrix, int pose, u8* rgb) {

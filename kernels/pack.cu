@@ -27,12 +27,20 @@ __device__ __forceinline__ unsigned opacity_of(u16 half, float most) {
   return level <= 1u ? 0u : level >= 254u ? (unsigned)most : level_of(half, most);
 }
 
+// Colour as a level of `most`. Where the half is that of a level of 255, which is what pack_planes
+// makes of a frame, it stands for that very level: the half's rounding must not show.
+__device__ __forceinline__ unsigned colour_of(u16 half, float most) {
+  unsigned level = level_of(half, 255.f);
+  return half == half_from_float(level * (1.f / 255.f)) ? level * (unsigned)(most / 255.f)
+                                                        : level_of(half, most);
+}
+
 // Straight RGBA of one pixel; the colour is 0 where nobody sees it.
 __device__ __forceinline__ void rgba_of(const u16* alpha, const u16* foreground, size_t area,
                                         size_t image, size_t at, float most, unsigned* rgba) {
   rgba[3] = opacity_of(alpha[image * area + at], most);
   for (int c = 0; c < 3; c++)
-    rgba[c] = rgba[3] ? level_of(foreground[(3 * image + c) * area + at], most) : 0u;
+    rgba[c] = rgba[3] ? colour_of(foreground[(3 * image + c) * area + at], most) : 0u;
 }
 
 // TILED, batched. alpha (N, 1, padded ...), foreground (N, 3, padded ...): rgba (N, height, width,

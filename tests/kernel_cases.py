@@ -487,6 +487,11 @@ def pack_planes() -> Iterator[Case]:
         yield Case(tiles(48, 24, 2), TILE, args, {"planes": EXACT})
 
 
+HALF_LEVELS = 16
+"""Half the distance of neighbouring halves below 1, in levels of 65535: a half that is a frame's
+colour is taken for exactly that."""
+
+
 def matte_halves() -> tuple[np.ndarray, np.ndarray]:
     """alpha (2, 1, 24, 48) and foreground (2, 3, 24, 48) as bits: values within and beyond [0, 1],
     near its ends, infinite, and not a number."""

@@ -657,6 +657,10 @@ def unpacked(alpha, foreground, width, height, most):
     planes = np.concatenate([foreground, alpha], 1).view(np.float16)[..., :height, :width]
     values = np.fmin(np.fmax(planes.astype(F), 0), 1).transpose(0, 2, 3, 1)
     levels = np.rint(values * F(most))
+    as_frame = np.rint(values * F(255))
+    is_frames = (as_frame * F(1 / 255)).astype(np.float16) == planes.transpose(0, 2, 3, 1)
+    is_frames[..., 3] = False
+    levels = np.where(is_frames, as_frame * (most // 255), levels)
     opacity = np.rint(values[..., 3] * F(255))
     levels[..., 3] = np.where(opacity >= 254, most, np.where(opacity <= 1, 0, levels[..., 3]))
     return levels * (levels[..., 3:] > 0)

@@ -45,6 +45,7 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
         (["run", "a.mp4"], "CLEAN_PLATE"),
         (["run", "a", "b", "c", "--batch", "x"], "--batch"),
         (["run", "a", "b", "c", "--device", "tpu"], "cpu"),
+        (["run", "a", "b", "c", "--bit-depth", "12"], "--bit-depth"),
         (["run", "a", "b", "c", "d"], "d"),
         (["run", "a", "b", "--out", "c"], "there is no option --out"),
         (["run", "a", "b", "c", "-overwrite"], "--overwrite"),

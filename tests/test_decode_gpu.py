@@ -23,15 +23,17 @@ import pytest
 
 from howard import cuda
 from howard.decode import gpu, nvdec, open_video, upload
-from howard.decode.colour import RgbConverter
 from howard.decode.cpu import open_source
 from howard.decode.gpu import DeviceReader, open_device_video
 from howard.decode.nvdec import DaliVideo, Refused
+from howard.decode.planes import PlanesConverter
 from howard.errors import DeviceError, InputError, InputMissing
 from howard.frames import Frame
 
 PARITY = 2
 """Levels of 255: the issue's bound. Both decode the same YCbCr; swscale works in fixed point."""
+PLANES_LEVELS = 1
+"""The same for what FFmpeg decodes and the GPU converts; seen: 1, of many pixels of noise."""
 DALI_LEVELS = 4
 """DALI's decoder on the CPU converts by swscale's fastest, up to 3 levels off on flat colours."""
 COUNT = 50
@@ -114,17 +116,70 @@ def assert_reads_alike(device: Any, path: Path, levels: int = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "options", "levels"),
     [
-        ("a.mp4", H264),
-        ("a.mkv", {**TEN_BITS, "g": 10}),
-        ("a.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}),
-        ("turned.mp4", {**H264, "display_matrix": CLOCKWISE}),
+        ("a.mp4", H264, PLANES_LEVELS),
+        ("a.mkv", {**TEN_BITS, "g": 10}, PLANES_LEVELS),
+        ("a.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}, 0),
+        ("turned.mp4", {**H264, "display_matrix": CLOCKWISE}, PLANES_LEVELS),
     ],
 )
-def test_what_ffmpeg_decodes_is_uploaded_as_it_is(tmp_path, name, options):
+def test_what_ffmpeg_decodes_is_uploaded(tmp_path, name, options, levels):
     path = media.write_video(tmp_path / name, moving(), **options)
-    assert_reads_alike(open_device_video(path), path)
+    assert_reads_alike(open_device_video(path), path, levels)
+
+
+AS_PLANES: dict[str, tuple[float, str, dict[str, Any]]] = {
+    "H.264": (1.5, "a.mp4", {"crf": 4}),
+    "chroma between pixels": (1.5, "a.mp4", {"crf": 4, "x264-params": "chromaloc=1"}),
+    "chroma on pixels": (1.5, "a.mp4", {"crf": 4, "x264-params": "chromaloc=2"}),
+    "chroma below": (1.5, "a.mp4", {"crf": 4, "x264-params": "chromaloc=4"}),
+    "BT.601": (1.5, "a.mp4", {"crf": 4, "matrix": "bt601"}),
+    "full range": (1.5, "a.mp4", {"crf": 4, "matrix": "bt709", "full_range": True}),
+    "Motion JPEG": (1.5, "a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "qmax": 2}),
+    "MPEG-2": (1.5, "a.mpg", {"codec": "mpeg2video", "qmax": 2}),
+    "VP9": (1.5, "a.webm", VP9),
+    "10 bits": (3, "a.mp4", {**TEN_BITS, "crf": 4, "matrix": "bt2020"}),
+    "10 bits, full range": (
+        3,
+        "a.mp4",
+        {**TEN_BITS, "crf": 4, "matrix": "bt709", "full_range": True},
+    ),
+    "4:2:2": (3, "a.mp4", {"crf": 4, "pix_fmt": "yuv422p"}),
+    "interlaced": (3, "a.mp4", {"crf": 4, "x264-params": "interlaced=1"}),
+}
+"""Bytes per pixel that go up, and a video."""
+
+
+@pytest.mark.parametrize("case", AS_PLANES)
+def test_noise_goes_up_as_planes_and_is_the_cpus_rgb(tmp_path, case, pinned):
+    share, name, options = AS_PLANES[case]
+    path = media.write_video(tmp_path / name, noisy(3), **options)
+    with closing(open_device_video(path)) as device, closing(open_video(path)) as host:
+        for _ in range(2):
+            assert_same(iter(device), iter(host), PLANES_LEVELS)
+    assert pinned == [160 * 96 * share] * upload.SLOTS
+
+
+@pytest.mark.parametrize("size", [(161, 97), (64, 33), (9, 8), (7, 96), (3, 2), (1, 1)])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+def test_odd_and_tiny_sizes_are_the_cpus(tmp_path, size, pix_fmt):
+    options = {"codec": "ffv1", "pix_fmt": pix_fmt}
+    path = media.write_video(tmp_path / "a.mkv", noisy(3, *size), **options)
+    with closing(open_device_video(path)) as device, closing(open_video(path)) as host:
+        assert_same(iter(device), iter(host), PLANES_LEVELS)
+
+
+@pytest.mark.parametrize("sizes", [[(160, 96), (320, 192)], [(320, 192), (160, 96)]])
+def test_another_size_in_mid_stream_is_scaled_as_on_the_cpu(tmp_path, sizes):
+    path = tmp_path / "both.ts"
+    with open(path, "wb") as both:
+        for size in sizes:
+            both.write(media.write_video(tmp_path / "a.ts", noisy(9, *size), crf=4).read_bytes())
+    with closing(open_device_video(path)) as device, closing(open_video(path)) as host:
+        assert_same(iter(device), iter(host), PLANES_LEVELS)
+        assert device.warnings == host.warnings
+        assert any("changes its size" in line for line in device.warnings)
 
 
 def test_images_are_uploaded(tmp_path):
@@ -189,10 +244,10 @@ def test_indices_and_counts_that_make_no_sense_are_refused(tmp_path):
 
 def test_closing_from_another_thread_frees_a_consumer_that_waits(tmp_path, monkeypatch):
     path = media.write_video(tmp_path / "a.mp4", moving(9))
-    release, convert = threading.Event(), RgbConverter.__call__
+    release, convert = threading.Event(), PlanesConverter.__call__
     with closing(open_device_video(path)) as reader:
         frames = iter(reader)
-        monkeypatch.setattr(RgbConverter, "__call__", lambda *a: release.wait(5) and convert(*a))
+        monkeypatch.setattr(PlanesConverter, "__call__", lambda *a: release.wait(5) and convert(*a))
         taken: list[Frame] = []
         consumer = threading.Thread(target=lambda: taken.extend(frames))
         consumer.start()
@@ -249,17 +304,35 @@ def test_a_slot_is_not_overwritten_while_its_copy_is_under_way(monkeypatch):
     assert copies.most == upload.SLOTS
 
 
-def test_pinned_memory_is_allocated_once(tmp_path, monkeypatch):
+@pytest.fixture
+def pinned(monkeypatch) -> list[int]:
+    """Sizes of the pinned memory that was asked for."""
     sizes: list[int] = []
     allocate = fakecupy.cuda.alloc_pinned_memory
     monkeypatch.setattr(
         fakecupy.cuda, "alloc_pinned_memory", lambda size: sizes.append(size) or allocate(size)
     )
+    return sizes
+
+
+def test_pinned_memory_is_allocated_once(tmp_path, pinned):
     path = media.write_video(tmp_path / "a.mp4", moving(), **H264)
     with closing(open_device_video(path)) as reader:
         for _ in range(2):
             assert len(list(reader)) == COUNT
-    assert sizes == [160 * 96 * 3] * upload.SLOTS
+    assert pinned == [160 * 96 * 1.5] * upload.SLOTS
+
+
+def test_a_larger_picture_gets_larger_slots(pinned):
+    uploader = upload.Uploader()
+    pictures = [
+        np.full((4, side), number, np.uint16) for number, side in enumerate((3, 3, 3, 5, 2))
+    ]
+    uploaded = [uploader(picture) for picture in pictures]
+    for device, picture in zip(uploaded, pictures, strict=True):
+        np.testing.assert_array_equal(fakecupy.asnumpy(device), picture)
+    assert pinned == [24, 24, 24, 40]
+    uploader.close()
 
 
 # The choice

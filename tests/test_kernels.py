@@ -286,6 +286,31 @@ def test_pictures_are_packed_as_on_the_cpu(runner):
         np.testing.assert_array_equal(rgba[n], pack_rgba(opacity, colour))
 
 
+def test_16_bit_pictures_are_packed_as_on_the_cpu(runner):
+    alpha, foreground = kernel_cases.matte_halves()
+    rgba = np.zeros((2, 24, 48, 4), np.uint16)
+    args = [alpha, foreground, 48, 24, 48, 24, rgba]
+    runner("unpack_rgba16", tiles(48, 24, 2), TILE, args)
+    for n in range(2):
+        opacity = alpha[n, 0].view(np.float16).astype(F)
+        colour = foreground[n].view(np.float16).astype(F).transpose(1, 2, 0)
+        expected = pack_rgba(opacity, colour, 16)
+        np.testing.assert_array_equal(rgba[n, ..., 3], expected[..., 3])
+        assert np.abs(rgba[n].astype(int) - expected).max() <= kernel_cases.HALF_LEVELS
+
+
+def test_a_frames_colour_passes_through_halves_unchanged(runner):
+    """From 8 bits through the network's planes to 16."""
+    picture = np.arange(256, dtype=np.uint8).reshape(8, 32, 1).repeat(3, 2)
+    everywhere = np.ones((8, 32), np.uint8)
+    planes, rgba = np.zeros((3, 8, 32), np.uint16), np.zeros((8, 32, 4), np.uint16)
+    args = [picture, everywhere, 32, 8, 3, F(1 / 255), 32, 8, planes]
+    runner("pack_planes", tiles(32, 8), TILE, args)
+    alpha = np.ones((8, 32), np.float16).view(np.uint16)
+    runner("unpack_rgba16", tiles(32, 8), TILE, [alpha, planes, 32, 8, 32, 8, rgba])
+    np.testing.assert_array_equal(rgba[..., :3], 257 * picture.astype(np.uint16))
+
+
 def test_light_of_the_dark_is_the_cpus(runner):
     """Too dark for ratios: the medians decide, which the kernel knows to a level."""
     arrays, _ = kernel_cases.lit()

@@ -4,11 +4,11 @@ import sys
 from dataclasses import replace
 
 import cv2
+import kernel_cases
 import numpy as np
 import pytest
 from test_matte import ALIGNMENT, scene
 
-from howard import cuda
 from howard.config import RunConfig
 from howard.errors import ConfigError, DeviceError, DeviceMemoryError, WeightsError
 from howard.frames import Frame, Plate
@@ -19,6 +19,7 @@ from howard.matte.gpu import DeviceMattingNetwork, open_device_network
 from howard.matte.holes import REACH, SIDE, fill_holes
 from howard.matte.onnxruntime_runner import OnnxRuntimeRunner
 from howard.matte.plan import Wanted, write_program_sidecar
+from howard.write.gpu import Downloads
 from howard.write.pack import pack_rgba
 
 WEIGHTS = default_weights()
@@ -130,18 +131,20 @@ def test_too_little_memory_is_an_error_after_which_fewer_frames_are_taken(host_g
     assert_alike(pair)
 
 
-def test_a_matte_is_packed_by_the_kernel(host_gpu, on_onnxruntime):
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_a_matte_comes_down_as_the_cpu_packs_it(host_gpu, on_onnxruntime, bit_depth):
     frame, plate, _ = scene(*SIZE)
     pair = on_device(host_gpu, frame, plate, np.ones(SIZE[::-1], np.uint8))
     (matte,) = on_onnxruntime([pair[0]], [pair[1]])
-    rgba = host_gpu.zeros((HEIGHT, WIDTH, 4), np.uint8)
-    planes = (p.view(np.uint16) for p in (matte.alpha, matte.foreground))
-    padded = matte.alpha.shape[:0:-1]
-    cuda.kernel("pack", "unpack_rgba8")(
-        cuda.tiles(*SIZE), cuda.TILE, (*planes, *padded, *SIZE, rgba)
-    )
-    alpha, foreground, _ = downloaded(host_gpu, matte)
-    np.testing.assert_array_equal(host_gpu.asnumpy(rgba), pack_rgba(alpha, foreground))
+    pending = Downloads(*SIZE, 1, bit_depth)(7, matte)
+    rgba = pending.result()
+    alpha, foreground, confidence = downloaded(host_gpu, matte)
+    expected = pack_rgba(alpha, foreground, bit_depth)
+    assert (pending.index, float(pending.confidence)) == (7, confidence)
+    assert rgba.dtype == expected.dtype
+    np.testing.assert_array_equal(rgba[..., 3], expected[..., 3])
+    off = np.abs(rgba.astype(int) - expected)
+    assert off.max() <= {8: 0, 16: kernel_cases.HALF_LEVELS}[bit_depth]
 
 
 # Its inputs

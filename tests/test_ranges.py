@@ -241,7 +241,9 @@ def test_gpus_are_refused_plainly_where_there_are_none(videos, tmp_path, capsys)
 def test_a_process_is_given_its_gpu_its_range_and_the_options(videos, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda words, **how: started.append((words, how)))
-    config = RunConfig(*videos, tmp_path, device="gpu", gpus=2, batch=3, overwrite=True)
+    config = RunConfig(
+        *videos, tmp_path, device="gpu", gpus=2, batch=3, bit_depth=16, overwrite=True
+    )
     Child(config, range(4, sys.maxsize), {"CUDA_VISIBLE_DEVICES": "5"})
     [(words, how)] = started
     again = parse(words[3:])

@@ -16,6 +16,7 @@ from howard.engine.__main__ import main
 from howard.engine.run import run
 from howard.errors import ConfigError, DeviceError, InputError, OutputError, WeightsError
 from tests.media import write_image, write_sound, write_video
+from tests.test_write import HALF_A_LEVEL
 
 SIZE = (192, 128)
 
@@ -211,6 +212,20 @@ def test_an_output_of_another_run_is_refused_and_kept(videos, finished, tmp_path
     with pytest.raises(OutputError, match="--overwrite"):
         run(RunConfig(videos[0], still, out))
     assert (picture(out, 0) == before).all()
+
+
+def test_16_bits_are_the_same_pictures_in_finer_steps(videos, tmp_path):
+    for bit_depth in (8, 16):
+        run(RunConfig(*videos, tmp_path / str(bit_depth), frames=":2", bit_depth=bit_depth))
+    assert report(tmp_path / "16")["run"]["bit_depth"] == 16
+    for i in range(2):
+        fine, coarse = (picture(tmp_path / bits, i) for bits in ("16", "8"))
+        assert fine.dtype == np.uint16
+        assert np.abs(fine.astype(int) - 257 * coarse.astype(int)).max() <= HALF_A_LEVEL
+    assert len(np.unique(fine[..., 3])) > 256
+    with pytest.raises(OutputError, match="another run"):
+        run(RunConfig(*videos, tmp_path / "16"))
+    assert picture(tmp_path / "16", 0).dtype == np.uint16
 
 
 def test_bad_input_with_overwrite_loses_nothing(videos, finished, tmp_path):

@@ -30,14 +30,17 @@ def on_gpu(videos, out, **options):
     return run(RunConfig(*videos, out, device="gpu", **options))
 
 
-def test_the_pictures_are_those_of_the_cpu(host_runner, host_gpu, videos, tmp_path):
-    run(RunConfig(*videos, tmp_path / "cpu", device="cpu"))
-    on_gpu(videos, tmp_path / "gpu", batch=1)
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_the_pictures_are_those_of_the_cpu(host_runner, host_gpu, videos, tmp_path, bit_depth):
+    run(RunConfig(*videos, tmp_path / "cpu", device="cpu", bit_depth=bit_depth))
+    on_gpu(videos, tmp_path / "gpu", batch=1, bit_depth=bit_depth)
+    level = (2**bit_depth - 1) // 255
     assert pictures(tmp_path / "gpu") == pictures(tmp_path / "cpu")
     for i in range(FRAMES):
         here, there = (picture(tmp_path / d, i) for d in ("gpu", "cpu"))
         assert here.shape == there.shape
-        assert cv2.absdiff(here[..., 3], there[..., 3]).mean() < ALPHA_LEVELS
+        assert here.dtype == there.dtype == f"uint{bit_depth}"
+        assert cv2.absdiff(here[..., 3], there[..., 3]).mean() < ALPHA_LEVELS * level
     for here, there in zip(
         report(tmp_path / "gpu")["frames"], report(tmp_path / "cpu")["frames"], strict=True
     ):

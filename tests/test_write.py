@@ -31,7 +31,10 @@ from howard.write.png import encode_rgba
 PATIENCE_SECONDS = 10.0
 """Long past anything here: who waits so long is in a deadlock."""
 
-Rgba = NDArray[np.uint8]
+HALF_A_LEVEL = 129
+"""In levels of 65535: 128.5, and a tie may go either way."""
+
+Rgba = NDArray[np.uint8 | np.uint16]
 
 
 # ------------------------------------------------------------------------------------- helpers
@@ -47,6 +50,10 @@ def decode_ffmpeg(png: bytes) -> Rgba:
     """By FFmpeg, whose PNG decoder is its own."""
     with av.open(io.BytesIO(png), format="png_pipe") as container:
         (frame,) = container.decode(video=0)
+        if frame.format.name == "rgba64be":
+            rows = np.frombuffer(frame.planes[0], np.uint8).reshape(frame.height, -1)
+            pixels = rows[:, : 8 * frame.width].copy().view(">u2")
+            return pixels.reshape(frame.height, frame.width, 4).astype(np.uint16)
         assert frame.format.name == "rgba"
         return frame.to_ndarray()
 
@@ -54,8 +61,9 @@ def decode_ffmpeg(png: bytes) -> Rgba:
 DECODERS = [decode_opencv, decode_ffmpeg]
 
 
-def noise(height: int, width: int, seed: int = 0) -> Rgba:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+def noise(height: int, width: int, seed: int = 0, dtype: type = np.uint8) -> Rgba:
+    most = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, most, (height, width, 4), dtype, endpoint=True)
 
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes, int]]:
@@ -148,15 +156,18 @@ needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="n
     "shape", [(1, 1), (1, 2), (2, 1), (17, 31), (3, 5000), (5000, 3), (240, 321)]
 )
 @pytest.mark.parametrize("content", ["noise", "transparent", "white", "ramp"])
-def test_round_trip_is_exact(decode, shape, content):
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_round_trip_is_exact(decode, shape, content, dtype):
     height, width = shape
     picture = {
-        "noise": noise(height, width),
-        "transparent": np.zeros((height, width, 4), np.uint8),
-        "white": np.full((height, width, 4), 255, np.uint8),
-        "ramp": np.arange(height * width * 4, dtype=np.uint32).astype(np.uint8),
+        "noise": noise(height, width, dtype=dtype),
+        "transparent": np.zeros((height, width, 4), dtype),
+        "white": np.full((height, width, 4), np.iinfo(dtype).max, dtype),
+        "ramp": np.arange(height * width * 4, dtype=np.uint32).astype(dtype),
     }[content].reshape(height, width, 4)
-    np.testing.assert_array_equal(decode(encode_rgba(picture)), picture)
+    decoded = decode(encode_rgba(picture))
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, picture)
 
 
 def test_round_trip_of_many_small_pictures():
@@ -169,19 +180,20 @@ def test_round_trip_of_many_small_pictures():
         np.testing.assert_array_equal(decode_opencv(encode_rgba(picture)), picture)
 
 
-def test_chunks_are_those_of_the_standard():
-    png = encode_rgba(noise(5, 9))
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_chunks_are_those_of_the_standard(bit_depth):
+    png = encode_rgba(noise(5, 9, dtype=np.dtype(f"uint{bit_depth}")))
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     read = list(chunks(png))
     assert [kind for kind, _, _ in read] == [b"IHDR", b"sRGB", b"IDAT", b"IEND"]
     for kind, data, crc in read:
         assert crc == zlib.crc32(kind + data)
     bodies = {kind: data for kind, data, _ in read}
-    # Width, height, 8 bits, colour type 6 (RGBA), deflate, adaptive filters, not interlaced.
-    assert struct.unpack(">IIBBBBB", bodies[b"IHDR"]) == (9, 5, 8, 6, 0, 0, 0)
+    # Width, height, bits, colour type 6 (RGBA), deflate, adaptive filters, not interlaced.
+    assert struct.unpack(">IIBBBBB", bodies[b"IHDR"]) == (9, 5, bit_depth, 6, 0, 0, 0)
     assert bodies[b"sRGB"] == b"\0"  # perceptual
     assert bodies[b"IEND"] == b""
-    assert len(zlib.decompress(bodies[b"IDAT"])) == 5 * (1 + 4 * 9)
+    assert len(zlib.decompress(bodies[b"IDAT"])) == 5 * (1 + bit_depth // 2 * 9)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +207,9 @@ def test_chunks_are_those_of_the_standard():
     ],
     ids=["strided", "upside down", "transposed", "channels reversed", "cropped"],
 )
-def test_any_layout_in_memory(view):
-    picture = view(noise(20, 30))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_any_layout_in_memory(view, dtype):
+    picture = view(noise(20, 30, dtype=dtype))
     assert not picture.flags.c_contiguous
     np.testing.assert_array_equal(decode_ffmpeg(encode_rgba(picture)), picture)
 
@@ -230,10 +243,11 @@ def test_transparent_pixels_cost_next_to_nothing():
         np.zeros((4, 4, 3), np.uint8),
         np.zeros((4, 4), np.uint8),
         np.zeros((4, 4, 4), np.float32),
+        np.zeros((4, 4, 4), np.int16),
         np.zeros((0, 4, 4), np.uint8),
         np.zeros((4, 0, 4), np.uint8),
     ],
-    ids=["three channels", "no channels", "floats", "no rows", "no columns"],
+    ids=["three channels", "no channels", "floats", "signed", "no rows", "no columns"],
 )
 def test_what_is_no_picture_is_refused(wrong):
     with pytest.raises(ValueError, match=r"\(H, W, 4\) uint8"):
@@ -249,6 +263,29 @@ def floats(*values: float) -> NDArray[np.float32]:
 
 def grey(alpha: NDArray[np.float32], level: float = 1.0) -> NDArray[np.float32]:
     return np.full((*alpha.shape, 3), level, np.float32)
+
+
+def test_16_bits_agree_with_8_within_half_a_level():
+    rng = np.random.default_rng(3)
+    alpha = rng.uniform(-0.1, 1.1, (211, 307)).astype(np.float32)
+    alpha[:9] = np.linspace(0, 0.01, 9 * 307).reshape(9, 307)
+    alpha[9:18] = np.linspace(0.99, 1, 9 * 307).reshape(9, 307)
+    foreground = rng.uniform(-0.1, 1.1, (211, 307, 3)).astype(np.float32)
+    coarse, fine = pack_rgba(alpha, foreground), pack_rgba(alpha, foreground, 16)
+    assert fine.dtype == np.uint16
+    for end, fine_end in ((0, 0), (255, 65535)):  # alpha snaps at the same places
+        np.testing.assert_array_equal(coarse[..., 3] == end, fine[..., 3] == fine_end)
+    assert not fine[fine[..., 3] == 0].any()
+    assert np.abs(fine.astype(int) - 257 * coarse.astype(int)).max() <= HALF_A_LEVEL
+    between = (alpha > 0.006) & (alpha < 0.994)
+    expected = np.rint(alpha * np.float32(65535))[between]
+    np.testing.assert_array_equal(fine[between, 3], expected)
+
+
+def test_8_bit_colour_in_16_bits_is_that_colour():
+    levels = np.arange(256, dtype=np.float32)[None] / 255
+    rgba = pack_rgba(np.ones_like(levels), np.dstack([levels] * 3), 16)
+    np.testing.assert_array_equal(rgba[0, :, :3], 257 * np.arange(256)[:, None].repeat(3, 1))
 
 
 def test_every_level_survives_packing():
@@ -304,20 +341,23 @@ def test_planar_memory_gives_the_same_picture(shape):
 
 
 @pytest.mark.parametrize("width", [1, 3, 8, 37])
+@pytest.mark.parametrize("bit_depth", [8, 16])
 @pytest.mark.parametrize(
     ("value", "level"),
-    [(np.nan, 0), (-np.nan, 0), (-0.25, 0), (-np.inf, 0), (1.75, 255), (1e30, 255), (np.inf, 255)],
+    [(np.nan, 0), (-np.nan, 0), (-0.25, 0), (-np.inf, 0), (1.75, 1), (1e30, 1), (np.inf, 1)],
 )
-def test_what_is_no_opacity_and_no_colour(width, value, level):
+def test_what_is_no_opacity_and_no_colour(width, bit_depth, value, level):
     """Each at every place: the ends of rows go through other code than their middles."""
+    most = 2**bit_depth - 1
     good = np.full((1, width), 0.5, np.float32)
     for place in range(width):
         bad = good.copy()
         bad[0, place] = value
-        assert pack_rgba(bad, grey(bad))[0, place, 3] == level
+        assert pack_rgba(bad, grey(bad), bit_depth)[0, place, 3] == level * most
         foreground = grey(good)
         foreground[0, place, 1] = value
-        assert pack_rgba(good, foreground)[0, place].tolist() == [255, level, 255, 128]
+        rgba = pack_rgba(good, foreground, bit_depth)
+        assert rgba[0, place].tolist() == [most, level * most, most, (most + 1) // 2]
 
 
 def test_packing_leaves_the_matte_alone():
@@ -328,10 +368,11 @@ def test_packing_leaves_the_matte_alone():
     np.testing.assert_array_equal(foreground, before[1])
 
 
-def test_a_packed_matte_is_a_pending_picture(tmp_path):
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_a_packed_matte_is_a_pending_picture(tmp_path, bit_depth):
     alpha = floats(0.0, 0.5, 1.0)
-    pending = PackedMatte(3, Matte(alpha, grey(alpha)))
-    np.testing.assert_array_equal(pending.result(), pack_rgba(alpha, grey(alpha)))
+    pending = PackedMatte(3, Matte(alpha, grey(alpha)), bit_depth)
+    np.testing.assert_array_equal(pending.result(), pack_rgba(alpha, grey(alpha), bit_depth))
     assert len(repr(pending)) < 200, "pixels have no place in a repr"
     with open_writer(tmp_path, 1, ignore) as writer:
         writer.submit(pending)

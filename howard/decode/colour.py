@@ -7,6 +7,7 @@ transfer are left alone: RGB here means the video's own R'G'B', and HDR is not t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import av
 import cv2
@@ -72,6 +73,15 @@ class Coding:
         )
 
 
+class Converter(Protocol):
+    """Makes of a video's decoded pictures what its frames hold."""
+
+    coding: Coding
+    """Of the first picture; all are brought to its size and pose."""
+
+    def __call__(self, picture: av.VideoFrame) -> Any: ...
+
+
 class RgbConverter:
     """Converts the pictures of one video, all to the size and pose of its first.
 
@@ -88,6 +98,10 @@ class RgbConverter:
 
     def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) upright RGB, full range, contiguous, in memory of its own."""
+        return np.ascontiguousarray(turned(self.as_it_lies(picture), self.coding.pose))
+
+    def as_it_lies(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB, full range, not yet upright."""
         width, height = self.coding.width, self.coding.height
         if (picture.width, picture.height) != (width, height) and not self._resized:
             self._resized = True
@@ -107,8 +121,7 @@ class RgbConverter:
             dst_color_range=ColorRange.JPEG,
             interpolation=ACCURATE,
         )
-        pixels = np.asarray(rgb.to_ndarray(), np.uint8)
-        return np.ascontiguousarray(turned(pixels, self.coding.pose))
+        return np.asarray(rgb.to_ndarray(), np.uint8)
 
 
 def matrix_of(picture: av.VideoFrame) -> Colorspace:

@@ -2,7 +2,8 @@
 
 What NVDEC cannot decode (ProRes, 10 bits, AV1 on most GPUs), images, and anything doubtful is
 decoded on the CPU, ahead of time and in a thread, and uploaded. That is also what happens from the
-frame on where NVDEC fails. Indices, times and pixels are those of the CPU's reader either way.
+frame on where NVDEC fails. Indices and times are those of the CPU's reader either way, and so are
+pixels, to a level or two.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from howard import cuda
 from howard.decode import nvdec
 from howard.decode.ahead import AheadReader, ReadAhead, Source
+from howard.decode.colour import RgbConverter
 from howard.decode.cpu import open_source
 from howard.decode.nvdec import DaliVideo, Refused
 from howard.decode.packets import PacketTable
+from howard.decode.planes import Planes, PlanesConverter, RgbOfPlanes
 from howard.decode.upload import Uploader
 from howard.decode.video import VideoFile
 from howard.frames import Frame
@@ -61,6 +65,19 @@ def _table(video: VideoFile) -> PacketTable:
             return end.value
 
 
+def _as_stored(source: Source) -> Source:
+    """`source`, begun again, with Planes for pixels where the kernels take them."""
+    video = source.video
+    if video is None or not isinstance(video.convert, RgbConverter):
+        return source
+    source.rest.close()
+    video.convert = PlanesConverter(video.convert)
+    frames = source.read_from(0)
+    first = next(frames)
+    assert first is not None
+    return replace(source, first=first, rest=frames)
+
+
 class DeviceReader:
     """The VideoReader on the GPU."""
 
@@ -72,8 +89,8 @@ class DeviceReader:
         if hardware:
             source.rest.close()
         else:
-            self._host = AheadReader(source, READ_AHEAD)
-        self._upload = Uploader()
+            self._host = AheadReader(_as_stored(source), READ_AHEAD)
+        self._upload, self._rgb_of = Uploader(), RgbOfPlanes()
         self._proven: set[str] = set()
         """The ways to begin, "start" and "seek", whose first picture was seen to be right."""
         self._pass: Generator[Frame] | None = None
@@ -134,9 +151,15 @@ class DeviceReader:
         try:
             for frame in frames:
                 if frame.index >= at:
-                    yield replace(frame, pixels=self._upload(frame.pixels))
+                    yield replace(frame, pixels=self._uploaded(frame.pixels))
         finally:
             frames.close()
+
+    def _uploaded(self, pixels: Any) -> Any:
+        """(H, W, 3) upright RGB on the device, of the same or of planes."""
+        if isinstance(pixels, Planes):
+            return self._rgb_of(pixels, self._upload(pixels.samples))
+        return self._upload(pixels)
 
     def _can_begin(self, wanted: Sequence[int]) -> bool:
         """Whether NVDEC can: at a keyframe only where no frame before it comes after it."""
@@ -181,6 +204,5 @@ class DeviceReader:
 
     def _ffmpeg(self) -> AheadReader:
         if self._host is None:
-            again = replace(self._source, rest=self._source.read_from(1))
-            self._host = AheadReader(again, READ_AHEAD)
+            self._host = AheadReader(_as_stored(self._source), READ_AHEAD)
         return self._host

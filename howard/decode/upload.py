@@ -15,7 +15,7 @@ SLOTS = 3
 
 
 class Uploader:
-    """Uploads pictures, all as large as the first, on CuPy's current stream.
+    """Uploads pictures, most of them as large as the first, on CuPy's current stream.
 
     The pinned slots are taken in turn. An event after each copy tells when its slot is free, so
     that the host waits for the GPU only where this is SLOTS pictures behind.
@@ -29,16 +29,19 @@ class Uploader:
         self._settle = weakref.finalize(self, _wait_for, self._slots)
         self._settle.atexit = False  # nobody asks then
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Any:
+    def __call__(self, pixels: NDArray[Any]) -> Any:
         """`pixels` as a CuPy array of the same shape; its memory may be reused at once."""
         if len(self._slots) < SLOTS:
             self._slots.append(_slot(pixels.nbytes))
-        slot, copied = self._slots[self._taken % SLOTS]
+        at = self._taken % SLOTS
         self._taken += 1
+        slot, copied = self._slots[at]
         copied.synchronize()
-        staged = slot.reshape(pixels.shape)
+        if slot.nbytes < pixels.nbytes:
+            self._slots[at] = slot, copied = _slot(pixels.nbytes)
+        staged = slot[: pixels.nbytes].view(pixels.dtype).reshape(pixels.shape)
         np.copyto(staged, pixels)
-        device = cuda.cupy().empty(pixels.shape, "uint8")
+        device = cuda.cupy().empty(pixels.shape, pixels.dtype)
         stream = cuda.cupy().cuda.get_current_stream()
         device.set(staged, stream=stream)  # without a stream it would wait for the copy
         copied.record(stream)

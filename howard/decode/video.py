@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 
 from howard.decode.ahead import Pass, Source, evenly
-from howard.decode.colour import RgbConverter
+from howard.decode.colour import Converter, RgbConverter
 from howard.decode.damage import Stated
 from howard.decode.decoding import Decoding, Lost
 from howard.decode.packets import Keyframe, PacketTable, list_packets
@@ -57,7 +57,7 @@ class VideoFile:
         """FFmpeg's names, and the number of video streams."""
         self._told: list[str] = []
         """What was said about damage, by the first pass that saw it."""
-        self.convert: RgbConverter | None = None
+        self.convert: Converter | None = None
         """There once a frame was decoded."""
         self._table: PacketTable | None = None
         self._seen = array("q")

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,7 +112,7 @@ def cpu(config: RunConfig) -> Device:
         open_video=open_video,
         open_aligner=OpenCVAligner,
         open_network=open_network,
-        open_packer=lambda shot: PackedMatte,
+        open_packer=lambda shot: partial(PackedMatte, bit_depth=config.bit_depth),
         stopwatch=Stopwatch,
         batch=lambda shot: 1,
     )
@@ -151,7 +152,8 @@ def gpu(config: RunConfig) -> Device:
 
     def open_packer(shot: VideoInfo) -> Downloads:
         # As many as the writer queues and holds, and one in hand.
-        return Downloads(shot.width, shot.height, 3 * config.writers + 1)
+        slots = 3 * config.writers + 1
+        return Downloads(shot.width, shot.height, slots, config.bit_depth)
 
     def totals(frames: int) -> dict[str, float]:
         free, whole = cp.cuda.runtime.memGetInfo()

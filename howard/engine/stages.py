@@ -226,6 +226,7 @@ def identify_run(
         "network": config.network,
         "weights": identify(weights.files[0], weights.files),
         "plate_search": config.plate_search,
+        "bit_depth": config.bit_depth,
         "batch": config.batch,
         "device": device,
         "runner": config.runner,

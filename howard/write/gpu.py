@@ -6,10 +6,9 @@ import math
 from threading import Semaphore
 
 import numpy as np
-from numpy.typing import NDArray
 
 from howard.cuda import TILE, cupy, kernel, tiles, traffic
-from howard.frames import Noun
+from howard.frames import Noun, Rgba
 from howard.matte.gpu import DeviceMatte
 
 TAIL = 4
@@ -19,9 +18,9 @@ TAIL = 4
 class Slot:
     """Memory for one picture and what goes with it, on the device and pinned on the host."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, picture_bytes: int) -> None:
         cp = cupy()
-        count = width * height * 4 + TAIL
+        count = picture_bytes + TAIL
         self.device = cp.empty(count, cp.uint8)
         self.pinned = cp.cuda.alloc_pinned_memory(count)  # kept: the array below does not own it
         self.host = np.frombuffer(self.pinned, np.uint8, count)
@@ -31,10 +30,13 @@ class Slot:
 class Downloads:
     """Packs mattes and downloads them, through a ring of slots that are used again."""
 
-    def __init__(self, width: int, height: int, slots: int) -> None:
-        """width, height: of the pictures, in pixels. slots: pictures that may be under way."""
+    def __init__(self, width: int, height: int, slots: int, bit_depth: int) -> None:
+        """width, height: of the pictures, in pixels. slots: pictures that may be under way.
+        bit_depth: 8 or 16, of each channel."""
         self.size = width, height
-        self._free = [Slot(width, height) for _ in range(slots)]
+        self.dtype = np.dtype(f"uint{bit_depth}")
+        self._kernel = f"unpack_rgba{bit_depth}"
+        self._free = [Slot(width * height * 4 * self.dtype.itemsize) for _ in range(slots)]
         self._available = Semaphore(slots)
 
     def __call__(self, index: int, matte: DeviceMatte) -> DownloadedRgba:
@@ -44,9 +46,9 @@ class Downloads:
         (width, height), cp = self.size, cupy()
         alpha, foreground = (x.view(cp.uint16) for x in (matte.alpha, matte.foreground))
         padded_height, padded_width = alpha.shape[-2:]
-        rgba = slot.device[:-TAIL]
+        rgba = slot.device[:-TAIL].view(self.dtype)
         args = alpha, foreground, padded_width, padded_height, width, height, rgba
-        kernel("pack", "unpack_rgba8")(tiles(width, height), TILE, args)
+        kernel("pack", self._kernel)(tiles(width, height), TILE, args)
         slot.device[-TAIL:] = matte.confidence.view(cp.uint8)
         slot.device.get(out=slot.host, blocking=False)
         slot.arrived.record()
@@ -77,13 +79,13 @@ class DownloadedRgba(Noun):
         self._slot: Slot | None = slot
         self._downloads = downloads
 
-    def result(self) -> NDArray[np.uint8]:
-        """(H, W, 4) straight RGBA, contiguous; waits for the download, then frees its slot."""
+    def result(self) -> Rgba:
+        """The picture, contiguous; waits for the download, then frees its slot."""
         slot = self._slot
         assert slot is not None, "a picture is asked for once"
         slot.arrived.synchronize()
         width, height = self._downloads.size
-        rgba = slot.host[:-TAIL].reshape(height, width, 4).copy()
+        rgba = slot.host[:-TAIL].view(self._downloads.dtype).reshape(height, width, 4).copy()
         self.confidence.value = float(slot.host[-TAIL:].copy().view(np.float32)[0])
         self._release()
         return rgba
