@@ -116,7 +116,7 @@ def run_frame(scene: Scene, index: int, aligner: Aligner) -> FrameScore:
     started = time.process_time()
     try:
         plate = aligner(frame)
-        aligner.observe(picture.alpha)
+        aligner.observe(plate, picture.alpha)
     except Exception as error:
         print(f"{scene.name}, frame {index}: {error!r}", file=sys.stderr)
         return crash(index)

@@ -94,7 +94,7 @@ def search_cost(width: int, height: int, plate_frames: int, frames: int) -> Sear
         frame, alpha = wander.shot_frame(index), wander.person.alpha(index / FRAMES_PER_SECOND)
         started = time.process_time()
         plate = aligner(frame)
-        aligner.observe(alpha)
+        aligner.observe(plate, alpha)
         taken.append((time.process_time() - started) * 1e3)
         aligned += is_aligned(wander, index, plate.alignment)
     aligner.close()

@@ -32,7 +32,7 @@ class Blind:
     def warnings(self) -> list[str]:
         return self.aligner.warnings
 
-    def observe(self, alpha: NDArray[np.float32]) -> None:
+    def observe(self, plate: Plate, alpha: NDArray[np.float32]) -> None:
         """Looks away."""
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class OneHomography:
         )
         return Plate(pixels, coverage, alignment)
 
-    def observe(self, alpha: NDArray[np.float32]) -> None:
+    def observe(self, plate: Plate, alpha: NDArray[np.float32]) -> None:
         """They do not remember."""
 
     def close(self) -> None:

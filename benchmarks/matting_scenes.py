@@ -248,7 +248,7 @@ class Scene:
         plates = []
         for frame, truth in zip(self.frames, self.truth, strict=True):
             plates.append(aligner(frame))
-            aligner.observe(truth.alpha)
+            aligner.observe(plates[-1], truth.alpha)
         aligner.close()
         return plates
 

@@ -192,9 +192,10 @@ def test_once_the_matte_is_known_the_person_hardly_counts():
     scene = place()
     align = aligner([view(scene, 0, 0)])
     frame = with_person(view(scene, 5, 0), 0.4)
-    before = align(Frame(0, 0.0, frame)).alignment
+    plate = align(Frame(0, 0.0, frame))
+    before = plate.alignment
     alpha = np.float32(cv2.absdiff(frame, view(scene, 5, 0)).max(-1) > 0)
-    align.observe(alpha)
+    align.observe(plate, alpha)
     after = align(Frame(1, 0.0, frame))
     # The residual is taken beside them: no more than the scene's own.
     assert after.alignment.residual < before.residual
@@ -207,10 +208,10 @@ def test_a_matte_that_went_wrong_does_not_hide_the_place():
     scene = place()
     align = aligner([view(scene, 0, 0)])
     frame = Frame(0, 0.0, view(scene, 5, 0))
-    before = align(frame).alignment
-    align.observe(np.ones((270, 480), np.float32))
+    before = align(frame)
+    align.observe(before, np.ones((270, 480), np.float32))
     after = align(frame).alignment
-    assert (after.keypoints, after.fallback) == (before.keypoints, None)
+    assert (after.keypoints, after.fallback) == (before.alignment.keypoints, None)
 
 
 def test_a_resumed_track_goes_on_where_the_last_one_was():
@@ -249,7 +250,7 @@ def test_the_sample_is_aligned_within_a_pixel():
         if frame.index > 8:
             break
         plate = align(frame)
-        align.observe(truth.alpha(frame.index))
+        align.observe(plate, truth.alpha(frame.index))
         assert plate.alignment.fallback is None
         true = truth.homography_frame_from_plate(frame.index, plate.alignment.plate_index)
         at = project(np.linalg.inv(true), corners(*size))
@@ -268,4 +269,4 @@ def test_pictures_too_small_to_align_have_a_plate_nevertheless(size):
     for i in range(2):
         plate = align(Frame(i, 0.0, picture))
         assert plate.pixels.shape == picture.shape
-        align.observe(np.zeros(size[::-1], np.float32))
+        align.observe(plate, np.zeros(size[::-1], np.float32))

@@ -55,9 +55,9 @@ def both(host_gpu, frames, plates):
         expected = on_cpu(Frame(i, 0.0, frame))
         found = on_gpu(Frame(i, 0.0, host_gpu.asarray(frame)))
         yield expected, found
-        on_cpu.observe(alpha)
+        on_cpu.observe(expected, alpha)
         # As a network leaves it: halves, padded.
-        on_gpu.observe(host_gpu.asarray(np.pad(alpha, (0, 8)).astype(np.float16)[None]))
+        on_gpu.observe(found, host_gpu.asarray(np.pad(alpha, (0, 8)).astype(np.float16)[None]))
     on_cpu.close()
     on_gpu.close()
 

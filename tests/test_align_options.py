@@ -116,10 +116,10 @@ def test_what_the_plate_shows_too_is_not_taken_for_the_person():
     align = aligner([view(scene, 0, 0)])
     frame = view(scene, 4, 0)
     frame[100:200, 200:280] = place(9)[100:200, 200:280]
-    align(Frame(0, 0.0, frame))
+    plate = align(Frame(0, 0.0, frame))
     wrong = np.zeros((270, 480), np.float32)
     wrong[100:200, 200:480] = 1  # the person, and all of the place to their right
-    align.observe(wrong)
+    align.observe(plate, wrong)
     person = align.operations.person((480, 270))
     assert person[110:190, 210:270].min() == 1
     assert person[:, 330:440].max() == 0  # the right edge is not covered

@@ -302,7 +302,7 @@ class Clumsy:
         row = Alignment(0, 0, 0, 0, 0.0, 0.0, "identity", IDENTITY)
         return Plate(frame.pixels, coverage, row)
 
-    def observe(self, alpha):
+    def observe(self, plate, alpha):
         raise AssertionError("a blind aligner is told nothing")
 
     def close(self):

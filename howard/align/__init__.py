@@ -28,9 +28,9 @@ class Aligner(Protocol):
         """The plate for this frame; never fails for want of texture or light (see `fallback`)."""
         ...
 
-    def observe(self, alpha: NDArray[np.float32]) -> None:
-        """Tell where the person was in the latest frame, (H, W) in [0, 1]: the next alignment
-        looks beside them."""
+    def observe(self, plate: Plate, alpha: NDArray[np.float32]) -> None:
+        """Tell where the person was in the frame of one of its latest plates, (H, W) in [0, 1]: the
+        next alignment looks beside them."""
         ...
 
     def close(self) -> None:

@@ -109,8 +109,8 @@ class TrackingAligner:
         """What to tell the user at the end."""
         return self.mismatch.warnings
 
-    def observe(self, alpha: Any) -> None:
-        self.operations.observe(alpha)
+    def observe(self, plate: Plate, alpha: Any) -> None:
+        self.operations.observe(plate.shown, alpha)
 
     def close(self) -> None:
         self.window.close()
@@ -280,4 +280,5 @@ class TrackingAligner:
             fallback=fallback,
             homography_frame_from_plate=tuple(float(v) for v in best.homography.ravel()),
         )
-        return Plate(composed.pixels, composed.coverage, alignment)
+        shown = look.view, layers[0][0].colour
+        return Plate(composed.pixels, composed.coverage, alignment, shown)

@@ -52,8 +52,6 @@ class OpenCVOperations:
         self.frame_size, self.plate_size = frame_size, plate_size
         self.scales = Scales(frame_size, plate_size)
         self.comparison = Comparison(frame_size, plate_size)
-        self.shown: tuple[View, NDArray[np.uint8]] | None = None
-        """The latest frame's view, and the plate's colour (h, w, 3) on it."""
 
     def look_at_frame(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
@@ -149,7 +147,6 @@ class OpenCVOperations:
         return is_worth(holes & (coverage_of(small, plate.view.size, frame.view.size) == 1))
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
-        self.shown = frame.view, layers[0][0].colour
         pixels, coverage = self.drawn(*layers[0])
         is_fused = False
         if len(layers) > 1:
@@ -176,12 +173,10 @@ class OpenCVOperations:
             pixels = relit(pixels, layer.gain)
         return pixels, is_inside(where, self.plate_size)
 
-    def observe(self, alpha: NDArray[np.float32]) -> None:
-        if self.shown is None:
-            return
+    def observe(self, shown: tuple[View, NDArray[np.uint8]], alpha: NDArray[np.float32]) -> None:
         # What a wrong matte takes for the person although the plate shows it too, in another light
         # perhaps, must not be hidden from the next alignment: the matte would never recover.
-        frame, plate = self.shown
+        frame, plate = shown
         small = cv2.resize(alpha, frame.size, interpolation=cv2.INTER_AREA)
         shared = agreement(frame.texture, texture_of(plate))
         closed = cv2.dilate(shared, np.ones((GAP, GAP), np.uint8))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from threading import get_ident
 
 import cv2
 import numpy as np
@@ -59,7 +60,8 @@ class DirectFit:
 
 
 @functools.cache
-def dense_inverse_search(finest: int) -> cv2.DISOpticalFlow:
+def dense_inverse_search(finest: int, thread: int) -> cv2.DISOpticalFlow:
+    """One for each thread: it keeps its working memory."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(finest)
     search.setVariationalRefinementIterations(0)  # smooths where the fit should decide
@@ -78,7 +80,7 @@ def dense_flow(a: NDArray[np.uint8], b: NDArray[np.uint8], finest: int = 1) -> F
     nothing = np.zeros((*a.shape, 2), np.float32)
     if min(a.shape) < PATCH or max(a.shape) < SMALLEST:
         return nothing
-    search = dense_inverse_search(min(finest, coarsest_scale(a.shape)))
+    search = dense_inverse_search(min(finest, coarsest_scale(a.shape)), get_ident())
     return np.asarray(search.calc(a, b, nothing), np.float32)
 
 

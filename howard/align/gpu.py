@@ -80,8 +80,6 @@ class CudaOperations:
         self.frame_size, self.plate_size, self.finder = frame_size, plate_size, finder
         self.scales = Scales(frame_size, plate_size)
         self.comparison = DeviceComparison(frame_size, plate_size)
-        self.shown: tuple[View, Array] | None = None
-        """The latest frame's view, and the plate's colour (h, w, 3) on it."""
 
     def look_at_frame(self, frame: Frame) -> Look:
         view = view_of(frame.pixels)
@@ -153,7 +151,6 @@ class CudaOperations:
         return are_worth(holes & (covered != 0))[0]
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
-        self.shown = frame.view, layers[0][0].colour
         plate, is_fused = self.drawn(*layers[0]), False
         if len(layers) > 1:
             person = self.person(frame.view.size)
@@ -178,11 +175,9 @@ class CudaOperations:
         size, field, gain = self.frame_size, layer.field, layer.gain
         return drawn(source.pixels, homography, fit.light, size, field, gain)
 
-    def observe(self, alpha: Array) -> None:
-        if self.shown is None:
-            return
+    def observe(self, shown: tuple[View, Array], alpha: Array) -> None:
         # As on the CPU: what the plate shows too must not be hidden from the next alignment.
-        frame, plate = self.shown
+        frame, plate = shown
         width, height = self.frame_size
         inside = alpha.reshape(alpha.shape[-2:])[:height, :width]
         self.comparison.observe(inside, agreement(frame.texture, texture_of(plate)))

@@ -155,8 +155,9 @@ class Operations(Protocol):
         """A plate that covers nothing."""
         ...
 
-    def observe(self, alpha: Array) -> None:
-        """Where the person was in the frame composed last, (H, W) in [0, 1]."""
+    def observe(self, shown: tuple[View, Array], alpha: Array) -> None:
+        """Where the person was, (H, W) in [0, 1], in the frame of a view, and the colour (h, w, 3)
+        of its plate's first layer."""
         ...
 
     def on_host(self, picture: Array) -> NDArray[Any]:

@@ -67,6 +67,8 @@ class Device:
     """Gives float(watch), in milliseconds, when a frame is written."""
     batch: Callable[[VideoInfo], int]
     """Frames per call of the network where the user leaves it open."""
+    aligns_ahead: bool = False
+    """Whether frames are aligned while those before are matted. Not where one stream does both."""
     totals: Callable[[int], dict[str, float]] = lambda frames: {}
     """For the report, of that many frames."""
     stream: Any = None
@@ -115,6 +117,7 @@ def cpu(config: RunConfig) -> Device:
         open_packer=lambda shot: partial(PackedMatte, bit_depth=config.bit_depth),
         stopwatch=Stopwatch,
         batch=lambda shot: 1,
+        aligns_ahead=True,
     )
 
 

@@ -23,8 +23,7 @@ def run(config: RunConfig, begun: Begun = lambda stages: None) -> RunReport:
         open_writer(config.out, config.writers, stages.journal.written) as writer,
     ):
         begun(stages)
-        for frames in stages.read():
-            plates = stages.align(frames)
+        for frames, plates in stages.aligned():
             for rgba in stages.matte(frames, plates):
                 writer.submit(rgba)
     return stages.report()

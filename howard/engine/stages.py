@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class Stages:
     """Frames per call of the network; halved where the device has too little memory."""
     wanted: range
     """Indices of the frames to make."""
+    seen: tuple[Plate, Any] | None = None
+    """The latest plate that was matted, and its alpha: for the aligner."""
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
 
@@ -91,6 +94,27 @@ class Stages:
                 batch = []
         if batch:
             yield batch
+
+    def aligned(self) -> Iterator[tuple[list[Frame], list[Plate]]]:
+        """The same with their plates. Where the device has idle cores meanwhile, each batch is
+        aligned while the one before is matted, and knows of the person in the one before that."""
+        batches = self.read()
+
+        def step(seen: tuple[Plate, Any] | None) -> tuple[list[Frame], list[Plate]] | None:
+            if seen is not None:
+                self.aligner.observe(*seen)
+            frames = next(batches, None)
+            return None if frames is None else (frames, self.align(frames))
+
+        if not self.device.aligns_ahead:
+            while (found := step(self.seen)) is not None:
+                yield found
+            return
+        with ThreadPoolExecutor(1, "howard-align") as thread:
+            coming = thread.submit(step, None)
+            while (found := coming.result()) is not None:
+                coming = thread.submit(step, self.seen)
+                yield found
 
     def align(self, frames: Sequence[Frame]) -> list[Plate]:
         plates = []
@@ -125,7 +149,7 @@ class Stages:
     ) -> Iterator[PendingRgba]:
         with self.device.stopwatch() as watch:
             mattes = self.network(frames, plates)
-        self.aligner.observe(mattes[-1].alpha)
+        self.seen = plates[-1], mattes[-1].alpha
         each = Share(watch, len(frames))
         for frame, matte in zip(frames, mattes, strict=True):
             rgba = self.packer(frame.index, matte)

@@ -160,8 +160,8 @@ def test_plates(device):
         assert (off > PLATE_LEVELS).mean() < FURTHER_OFF
         assert off.mean() < PLATE_LEVELS / 2
         assert (coverage != expected.coverage).mean() < EDGE_SHARE
-        on_cpu.observe(alpha)
-        on_gpu.observe(cp.asarray(alpha.astype(np.float16)))
+        on_cpu.observe(expected, alpha)
+        on_gpu.observe(found, cp.asarray(alpha.astype(np.float16)))
 
 
 def test_alpha(device):
