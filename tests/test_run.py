@@ -204,6 +204,17 @@ def test_an_output_that_is_a_file_is_refused_and_kept(videos, tmp_path, capsys):
     assert out.read_text() == "mine"
 
 
+LONGER_THAN_A_NAME = "x" * 300
+
+
+def test_paths_that_the_system_refuses_are_one_line_and_exit_2(videos, tmp_path, capsys):
+    assert main(["run", *map(str, videos), str(tmp_path / LONGER_THAN_A_NAME)]) == 2
+    assert "File name too long" in capsys.readouterr().err
+    weights = tmp_path / LONGER_THAN_A_NAME
+    assert main(["run", *map(str, videos), str(tmp_path / "o"), "--weights", str(weights)]) == 2
+    assert "--weights" in capsys.readouterr().err
+
+
 def test_an_output_of_another_run_is_refused_and_kept(videos, finished, tmp_path):
     out, _ = finished
     still = write_image(tmp_path / "plate.png", plate_frame(0))

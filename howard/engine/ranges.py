@@ -51,7 +51,7 @@ def run_in_ranges(
     merge = Merge(journal)
     with interrupted_by_any_signal(), closing(journal):
         journal.begin_writing()
-        for part in list(parts(config.out)):
+        for part in parts(config.out):
             merge.take(part)
         resumed, there = len(journal.offsets), within(config.wanted, shot)
         if there is None and len(seats) > 1:
@@ -81,9 +81,10 @@ def open_output(config: RunConfig) -> tuple[VideoInfo, Journal]:
     return shot.info, journal
 
 
-def parts(out: Path) -> Iterator[Path]:
+def parts(out: Path) -> list[Path]:
     """Folders of ranges in OUT: in use, or left by a call that was interrupted."""
-    return out.glob(".part-*")
+    with writing(out):
+        return list(out.glob(".part-*"))
 
 
 def share_out(
