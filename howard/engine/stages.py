@@ -202,11 +202,24 @@ def check_range(config: RunConfig, shot: VideoInfo) -> None:
     """ConfigError if frames are wanted that the shot does not have, as far as its length is
     known."""
     wanted, frames = config.wanted, shot.frames
-    if frames is not None and (wanted.start >= frames or frames < wanted.stop < sys.maxsize):
+    last = wanted.start if wanted.stop == sys.maxsize else wanted.stop - 1
+    if frames is not None and last >= frames:
+        frames = counted(shot)
+    if frames is not None and last >= frames:
         raise ConfigError(
             f"--frames is {config.frames}, but {shot.path} has {frames} frames, 0 to {frames - 1}: "
             "give a range within them, or leave LAST out"
         )
+
+
+def counted(shot: VideoInfo) -> int | None:
+    """Number of frames: a video file is read through, since many state no more than about how
+    long they are."""
+    if shot.still or shot.path not in shot.files:
+        return shot.frames
+    from howard.decode.packets import count_packets
+
+    return count_packets(shot.path)
 
 
 def within(wanted: range, shot: VideoInfo) -> range | None:
