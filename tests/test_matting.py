@@ -87,6 +87,8 @@ def test_torch_tensors_come_back_as_torch_tensors(on_cpu):
         (np.zeros((8, 8, 3), np.float32), None, "frame is float32"),
         (np.zeros((8, 8), np.uint8), None, r"frame is uint8\[8, 8\]"),
         (None, np.zeros((8, 8, 3), np.uint8), r"plate is uint8\[8, 8, 3\]"),
+        (np.zeros((0, 8, 8, 3), np.uint8), None, "not empty"),
+        (np.zeros((0, 8, 3), np.uint8), None, "not empty"),
     ],
 )
 def test_other_shapes_and_types_are_refused(on_cpu, frame, plate, words):
@@ -100,6 +102,14 @@ def test_other_shapes_and_types_are_refused(on_cpu, frame, plate, words):
 def test_a_network_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="context-switching"):
         howard.Matting(device="cpu", network="context-switching")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("device", "cuda"), ("network", "none"), ("runner", "x"), ("threads", -1)]
+)
+def test_words_that_are_no_choice_are_refused(option, value):
+    with pytest.raises(ConfigError, match=f"{option} is "):
+        howard.Matting(**{option: value})
 
 
 def test_arrays_of_a_gpu_are_refused_on_the_cpu(on_cpu):

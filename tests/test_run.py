@@ -333,6 +333,12 @@ def test_missing_and_foreign_weights_are_refused(videos, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["device", "network", "runner", "plate_search", "on_mismatch"])
+def test_words_that_are_no_choice_name_the_choices(videos, tmp_path, name):
+    with pytest.raises(ConfigError, match=f"{name} is 'cuda': give "):
+        run(RunConfig(*videos, tmp_path / "out", **{name: "cuda"}))
+
+
 @pytest.mark.parametrize(("name", "value"), [("batch", -1), ("writers", 0), ("threads", -1)])
 def test_numbers_out_of_range_name_the_option(videos, tmp_path, name, value):
     with pytest.raises(ConfigError, match=f"--{name} is {value}"):
