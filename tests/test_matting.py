@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -38,6 +39,15 @@ def test_importing_howard_loads_nothing_heavy():
     assert found.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="Mating"):
         howard.Mating  # noqa: B018
+
+
+def test_nothing_is_told_to_anyone(tmp_path):
+    code = "import howard; howard.Matting(device='cpu', network='howard-fast', threads=1)"
+    # A clean environment: ONNX Runtime keeps silent by itself where a CI is at work.
+    here = str(Path(howard.__file__).parents[1])
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": here}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_person_is_cut_out(on_cpu):
