@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -192,10 +193,18 @@ def build_stages(config: RunConfig) -> Stages:
 
 
 def check_output_apart(out: Path, *inputs: VideoInfo) -> None:
-    """OutputError if pictures that are read lie where pictures will be written."""
-    for file in (file for info in inputs for file in info.files):
-        if PICTURE.fullmatch(file.name) and file.resolve().parent == out.resolve():
-            raise OutputError(f"{out} holds {file.name}, which is an input: choose another folder")
+    """OutputError if pictures that are read lie where pictures will be written: these would take
+    their names, or be read along with them the next time."""
+    real = os.path.realpath  # Path's raises for a link that leads to itself
+    folder = real(out)
+    for info in inputs:
+        is_sequence = info.path not in info.files
+        for file in info.files:
+            would_mix = is_sequence or PICTURE.fullmatch(file.name)
+            if would_mix and folder in (real(file.parent), os.path.dirname(real(file))):
+                raise OutputError(
+                    f"{out} holds {file.name}, which is an input: choose another folder"
+                )
 
 
 def check_range(config: RunConfig, shot: VideoInfo) -> None:
