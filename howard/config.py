@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -26,6 +26,25 @@ Network = Literal[
     "bgmv2-resnet50",
     "bgmv2-resnet101",
 ]
+CHOICES = {
+    "device": Device,
+    "network": Network,
+    "runner": Runner,
+    "features": Features,
+    "plate_search": PlateSearch,
+    "on_mismatch": OnMismatch,
+    "bit_depth": BitDepth,
+}
+"""The options that are one of a few words or numbers."""
+
+
+def check_choices(**given: str | int) -> None:
+    """ConfigError for what is none of its option's choices. The command line's parser sees to
+    that; a program that calls Howard has no parser."""
+    for name, value in given.items():
+        choices = get_args(CHOICES[name])
+        if value not in choices:
+            raise ConfigError(f"{name} is {value!r}: give {', '.join(map(str, choices))}")
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,7 @@ class RunConfig:
 
     def validate(self) -> None:
         """Raises ConfigError. Not in __post_init__: the parser would swallow the one line."""
+        check_choices(**{name: getattr(self, name) for name in CHOICES})
         for name, lowest in (("batch", 0), ("threads", 0), ("writers", 1), ("gpus", 0)):
             if (value := getattr(self, name)) < lowest:
                 raise ConfigError(f"--{name} is {value}: give {lowest} or more")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from howard.config import Device, Network, Runner
+from howard.config import Device, Network, Runner, check_choices
 from howard.cuda import cupy
 from howard.errors import ConfigError, DeviceError, InputError
 from howard.frames import IDENTITY, Alignment, Frame, Plate
@@ -46,9 +46,13 @@ class Matting:
     ) -> None:
         """runner: of the GPU's network. threads: of the CPU's, 0 for one per core.
 
-        Raises DeviceError where a GPU was asked for and cannot be used, WeightsError for weights
-        that are not there or of another network.
+        Raises ConfigError for a word or a number that an option cannot be, DeviceError where a
+        GPU was asked for and cannot be used, WeightsError for weights that are not there or of
+        another network.
         """
+        check_choices(device=device, network=network, runner=runner)
+        if threads < 0:
+            raise ConfigError(f"threads is {threads}: give 0 or more")
         if network == "context-switching":
             raise ConfigError(
                 "context-switching runs only with `run`: give Matting another network"
@@ -184,6 +188,8 @@ def returned_as(frame: Array) -> Callable[[Array], Array]:
 
 def check(frames: Array, plates: Array, covers: Array) -> None:
     """Raises InputError."""
+    if 0 in frames.shape:
+        raise InputError(f"frame is {list(frames.shape)}: give one picture or more, not empty")
     if frames.ndim not in (3, 4) or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise InputError(
             f"frame is {frames.dtype}{list(frames.shape)}: give uint8 (H, W, 3) or (N, H, W, 3)"

@@ -57,6 +57,21 @@ def test_the_aligner_tells_of_a_mismatch():
     assert len(align.warnings) == 1
 
 
+@pytest.mark.parametrize("levels", [0, 128, 255])
+def test_a_plate_of_one_colour_is_no_plate_of_this_scene(levels):
+    flat = np.full((270, 480, 3), levels, np.uint8)
+    align = aligner([flat] * 3, shot_frames=3)
+    plates = [align(Frame(i, 0.0, view(striped(), i, 0))) for i in range(3)]
+    assert [plate.alignment.fallback for plate in plates] == ["identity"] * 3
+    assert not any(plate.coverage.any() for plate in plates)
+    assert len(align.warnings) == 1
+
+
+def striped():
+    """Strong contrasts, so that nothing flat resembles it."""
+    return np.where(place() > 128, 230, 20).astype(np.uint8)
+
+
 def test_the_index_finds_the_part_of_the_plate_that_shows_the_frame():
     wide = cv2.hconcat([place(seed)[:270] for seed in range(4)])
     reader = Sampled([np.ascontiguousarray(wide[:, x : x + 480]) for x in range(0, 1500, 30)])

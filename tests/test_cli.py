@@ -1,12 +1,15 @@
 """The command line, and what importing costs."""
 
+import io
+import os
 import subprocess
 import sys
 
 import pytest
 
 from howard.config import RunConfig
-from howard.engine.__main__ import main, parse
+from howard.engine.__main__ import NOBODY_LISTENS, main, parse
+from howard.engine.progress import Progress
 
 HEAVY = "torch cupy nvidia.dali tensorrt onnxruntime av cv2"
 
@@ -73,6 +76,31 @@ def test_info_tells_what_a_bug_report_needs(capsys):
     out = capsys.readouterr().out
     for word in ("howard", "device", "threads", "python", "weights", "onnxruntime", "sha256"):
         assert word in out
+
+
+def test_a_pipe_that_nobody_reads_is_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "howard.engine", "info"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (NOBODY_LISTENS, b"")
+
+
+def test_letters_that_the_terminal_lacks_are_no_traceback(monkeypatch):
+    monkeypatch.setattr("howard.engine.info.info", lambda: {"path": "d\u00fcne"})
+    page = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding="ascii"))
+    assert main(["info"]) == 0
+    assert b"d\\xfcne" in page.getvalue()
+
+
+def test_progress_needs_no_stderr(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with Progress() as progress:
+        progress.start(3, 0)
+        progress.reach(1)
+    assert progress.done == 1
 
 
 @pytest.mark.parametrize(

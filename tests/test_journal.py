@@ -10,6 +10,7 @@ from howard.engine.journal import Journal
 from howard.errors import OutputError
 from howard.frames import IDENTITY, Alignment
 from howard.write import frame_path
+from howard.write.files import partial_path
 
 RUN = {"shot": {"path": "a"}, "clean_plate": {"path": "b"}}
 ALIGNMENT = Alignment(3, 100, 50, 40, 2.5, 0.9, None, IDENTITY)
@@ -212,6 +213,30 @@ def test_overwrite_touches_nothing_before_the_writing_begins(tmp_path):
     journal(tmp_path, {"shot": "else"}, overwrite=True)
     assert (tmp_path / "report.json").exists()
     assert frame_path(tmp_path, 0).exists()
+
+
+def test_only_one_run_at_a_time_writes_into_a_folder(tmp_path):
+    first = started(tmp_path, 0)
+    unfinished = partial_path(frame_path(tmp_path, 1))
+    unfinished.write_bytes(b"half")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="another run is writing"):
+            journal(tmp_path, overwrite=overwrite).begin_writing()
+    assert unfinished.exists()
+    assert frame_path(tmp_path, 0).exists()
+    first.close()
+    started(tmp_path, 1)
+
+
+def test_what_another_run_finished_meanwhile_is_kept(tmp_path):
+    late = journal(tmp_path)
+    started(tmp_path, 0, 1).finish([], {})
+    late.begin_writing()
+    record(late, tmp_path, 2)
+    late.finish([], {})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["index"] for row in report["frames"]] == [0, 1, 2]
+    assert late.resumed == 2
 
 
 def test_a_report_that_is_not_ours_is_not_taken_for_one(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -38,6 +39,15 @@ def test_importing_howard_loads_nothing_heavy():
     assert found.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="Mating"):
         howard.Mating  # noqa: B018
+
+
+def test_nothing_is_told_to_anyone(tmp_path):
+    code = "import howard; howard.Matting(device='cpu', network='howard-fast', threads=1)"
+    # A clean environment: ONNX Runtime keeps silent by itself where a CI is at work.
+    here = str(Path(howard.__file__).parents[1])
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": here}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_person_is_cut_out(on_cpu):
@@ -87,6 +97,8 @@ def test_torch_tensors_come_back_as_torch_tensors(on_cpu):
         (np.zeros((8, 8, 3), np.float32), None, "frame is float32"),
         (np.zeros((8, 8), np.uint8), None, r"frame is uint8\[8, 8\]"),
         (None, np.zeros((8, 8, 3), np.uint8), r"plate is uint8\[8, 8, 3\]"),
+        (np.zeros((0, 8, 8, 3), np.uint8), None, "not empty"),
+        (np.zeros((0, 8, 3), np.uint8), None, "not empty"),
     ],
 )
 def test_other_shapes_and_types_are_refused(on_cpu, frame, plate, words):
@@ -100,6 +112,14 @@ def test_other_shapes_and_types_are_refused(on_cpu, frame, plate, words):
 def test_a_network_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="context-switching"):
         howard.Matting(device="cpu", network="context-switching")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("device", "cuda"), ("network", "none"), ("runner", "x"), ("threads", -1)]
+)
+def test_words_that_are_no_choice_are_refused(option, value):
+    with pytest.raises(ConfigError, match=f"{option} is "):
+        howard.Matting(**{option: value})
 
 
 def test_arrays_of_a_gpu_are_refused_on_the_cpu(on_cpu):

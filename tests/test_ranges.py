@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from shutil import copytree
 
@@ -12,6 +13,7 @@ import cv2
 import pytest
 
 from howard.config import RunConfig
+from howard.decode import open_video
 from howard.engine import ranges
 from howard.engine.__main__ import main, parse
 from howard.engine.children import Child, gpu_seats
@@ -95,6 +97,16 @@ def test_a_range_that_makes_no_sense_is_one_line_and_exit_2(videos, tmp_path, ca
     assert "\n" not in error
     assert f"--frames is {frames}" in error
     assert not out.exists()
+
+
+def test_a_frame_beyond_a_length_that_was_stated_wrongly_can_be_had(videos, tmp_path):
+    shot = write_video(tmp_path / "a.mpg", map(shot_frame, range(FRAMES)), codec="mpeg2video")
+    with closing(open_video(shot)) as reader:
+        assert reader.info.frames < FRAMES
+    out = tmp_path / "out"
+    assert run(RunConfig(shot, videos[1], out, frames=f"{FRAMES - 1}:{FRAMES}")).frames == 1
+    with pytest.raises(ConfigError, match=f"has {FRAMES} frames"):
+        run(RunConfig(shot, videos[1], out, frames=f"{FRAMES}:"))
 
 
 def test_two_processes_make_what_one_makes(videos, whole, tmp_path):

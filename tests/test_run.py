@@ -205,6 +205,24 @@ def test_an_output_that_is_a_file_is_refused_and_kept(videos, tmp_path, capsys):
     assert out.read_text() == "mine"
 
 
+LONGER_THAN_A_NAME = "x" * 300
+
+
+def test_paths_that_the_system_refuses_are_one_line_and_exit_2(videos, tmp_path, capsys):
+    assert main(["run", *map(str, videos), str(tmp_path / LONGER_THAN_A_NAME)]) == 2
+    assert "File name too long" in capsys.readouterr().err
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert main(["run", *map(str, videos), str(loop)]) == 2
+    assert "loop" in capsys.readouterr().err
+    picture = write_image(tmp_path / "shot" / "000000.png", shot_frame(0))
+    assert main(["run", str(picture), str(videos[1]), str(loop)]) == 2
+    assert "loop" in capsys.readouterr().err
+    weights = tmp_path / LONGER_THAN_A_NAME
+    assert main(["run", *map(str, videos), str(tmp_path / "o"), "--weights", str(weights)]) == 2
+    assert "--weights" in capsys.readouterr().err
+
+
 def test_an_output_of_another_run_is_refused_and_kept(videos, finished, tmp_path):
     out, _ = finished
     still = write_image(tmp_path / "plate.png", plate_frame(0))
@@ -245,6 +263,16 @@ def test_pictures_that_are_read_are_never_written_over(tmp_path, overwrite):
     with pytest.raises(OutputError, match="which is an input"):
         run(RunConfig(tmp_path / "shot", still, tmp_path / "shot", overwrite=overwrite))
     assert {p.name: p.read_bytes() for p in (tmp_path / "shot").iterdir()} == before
+
+
+@pytest.mark.parametrize("shot", ["shot", "shot/*.png"])
+def test_pictures_are_not_mixed_with_those_that_are_read(tmp_path, shot):
+    for i in range(2):
+        write_image(tmp_path / "shot" / f"s{i}.png", shot_frame(i))
+    still = write_image(tmp_path / "plate.png", plate_frame(0))
+    with pytest.raises(OutputError, match=r"holds s0\.png, which is an input"):
+        run(RunConfig(tmp_path / shot, still, tmp_path / "shot"))
+    assert len(list((tmp_path / "shot").iterdir())) == 2
 
 
 def test_an_output_inside_the_shots_folder_can_be_gone_on_with(tmp_path):
@@ -335,6 +363,12 @@ def test_missing_and_foreign_weights_are_refused(videos, tmp_path):
     with pytest.raises(WeightsError, match=r"text\.onnx"):
         run(RunConfig(*videos, tmp_path / "out", weights=text))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["device", "network", "runner", "plate_search", "on_mismatch"])
+def test_words_that_are_no_choice_name_the_choices(videos, tmp_path, name):
+    with pytest.raises(ConfigError, match=f"{name} is 'cuda': give "):
+        run(RunConfig(*videos, tmp_path / "out", **{name: "cuda"}))
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch", -1), ("writers", 0), ("threads", -1)])

@@ -141,7 +141,9 @@ class TrackingAligner:
         if few and track.is_due_to_be_located(frame_index):
             found += self.find([self.expected_index(frame_index)], look, thorough=True)
         if not found:  # too little detail for keypoints, but perhaps the cameras stood alike
-            found = self.follow(near, look, fit_whole(self.plate_size, self.frame_size))
+            alike = self.follow(near, look, fit_whole(self.plate_size, self.frame_size))
+            # The flow agrees on something in any two pictures, and on everything in flat ones.
+            found = [c for c in alike if not self.track.is_useless(c.fit.residual)]
         return found
 
     def choose(self, frame_index: int, found: list[Candidate]) -> Candidate | None:

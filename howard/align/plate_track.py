@@ -27,8 +27,8 @@ LOST_RATIO = 1.6
 """The track counts as lost when a residual exceeds the running one by this factor."""
 USELESS_LEVELS = 15.0
 USELESS_RATIO = 2.0
-"""A fallback whose residual exceeds both, the levels and this multiple of the running residual,
-shows another view: the network is better off without it."""
+"""A guess whose residual exceeds both, the levels and this multiple of the running residual, shows
+another view: the network is better off without it."""
 PACE_MEMORY = 0.9
 """Share of the old pace kept at each step: about ten frames' worth of memory."""
 

@@ -113,6 +113,16 @@ def list_packets(path: Path, seen: Sequence[int]) -> Generator[None, None, Packe
     return PacketTable(max(1, frames), times, keyframes, is_exact, is_plain, listing.is_closed)
 
 
+def count_packets(path: Path) -> int:
+    """How many frames a video file holds, or a few more: it is read through, not decoded."""
+    listing = list_packets(path, [-(2**63)])
+    while True:
+        try:
+            next(listing)
+        except StopIteration as end:
+            return int(end.value.frames)
+
+
 def _tells_times(container: InputContainer, stream: VideoStream) -> bool:
     """Whether codec and container promise one frame a packet, and its time of presentation."""
     codec = stream.codec_context.codec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from howard.errors import ConfigError, HowardError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+NOBODY_LISTENS = 141
+"""What a shell shows of a program that wrote into a closed pipe."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,16 @@ def run_command(config: RunConfig) -> None:
         print(f"howard: {report.fallbacks} frames have no plate of their own", file=sys.stderr)
     print(
         f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
-        f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
+        f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}",
+        flush=True,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
+    """Returns the exit status: 0, 2 for what the user can mend, 130 when interrupted, 141 when
+    what is printed goes to a pipe that was closed."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may hold letters that it lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if isinstance(config, RunConfig):
@@ -104,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from howard.engine.info import info
 
-            print("\n".join(f"{name:32} {value}" for name, value in info().items()))
+            print("\n".join(f"{name:32} {value}" for name, value in info().items()), flush=True)
     except HowardError as error:
         print(f"howard: {error}", file=sys.stderr)
         return USER_ERROR
@@ -112,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = "\nhoward: stopped; what is in OUT is whole, the same command goes on from there"
         print(advice, file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        for number in (1, 2):  # what is still to be flushed would fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        return NOBODY_LISTENS
     return 0
 
 

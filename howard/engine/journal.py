@@ -43,7 +43,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from io import FileIO
 from itertools import count, takewhile
@@ -54,7 +54,7 @@ from howard import __version__
 from howard.errors import HowardError, OutputError
 from howard.frames import Alignment
 from howard.write import frame_path
-from howard.write.files import output_error, partial_path, prepare_folder
+from howard.write.files import lock, output_error, partial_path, prepare_folder
 
 Row = dict[str, Any]
 PICTURE = re.compile(r"\d{6,}\.png")
@@ -72,15 +72,21 @@ class Journal:
         self.partial, self.final = out / "report.partial.jsonl", out / "report.json"
         self.overwrite = overwrite
         self.open_rows: dict[int, Row] = {}
-        self.offsets: dict[int, int] = {}
+        self.offsets: dict[int, int]
         """Index of each finished frame -> where its row begins in `source`."""
         self.file: FileIO | None = None
         self.on_written: Callable[[], None] = lambda: None
-        with writing(out):
+        self.lock: int | None = None
+        self.look()
+
+    def look(self) -> None:
+        """See what is there. Raises OutputError."""
+        with writing(self.out):
             finished = self.final.exists() and not self.partial.exists()
             self.source = self.final if finished else self.partial
             self.check_ownership()
-            self.end = 0 if overwrite else self.find_rows()
+            self.offsets = {}
+            self.end = 0 if self.overwrite else self.find_rows()
         self.resumed = len(self.offsets)
 
     def check_ownership(self) -> None:
@@ -113,13 +119,26 @@ class Journal:
         return end
 
     def begin_writing(self) -> None:
-        """Make the folder; with --overwrite, clear it of the earlier run first."""
-        prepare_folder(self.out)
-        if self.overwrite:
-            with writing(self.out):
-                for stale in (self.partial, self.final, *pictures(self.out)):
-                    stale.unlink(missing_ok=True)
-            self.source = self.partial
+        """Make the folder, and keep other runs out of it until `close`; with --overwrite, clear it
+        of the earlier run."""
+        with writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.lock = lock(self.out)
+        try:
+            self.look()  # again: another run may have ended since
+            prepare_folder(self.out)
+            if self.overwrite:
+                self.clear()
+        except BaseException:
+            self.close()
+            raise
+
+    def clear(self) -> None:
+        """Remove pictures and report of the earlier run."""
+        with writing(self.out):
+            for stale in (self.partial, self.final, *pictures(self.out)):
+                stale.unlink(missing_ok=True)
+        self.source = self.partial
 
     def open_for_rows(self) -> FileIO:
         """The journal, ready to be appended to; made, or made from report.json, as need be."""
@@ -209,18 +228,20 @@ class Journal:
                 yield row
 
     def close(self) -> None:
-        """Safe to call twice."""
+        """Let other runs into the folder. Safe to call twice."""
         if self.file is not None:
             self.file.close()
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def finish(self, warnings: list[str], totals: Row) -> None:
-        """Write report.json from the journal, and remove the journal. A report that stands and to
-        which no frame was added stays as it is."""
-        self.close()
-        if self.source == self.final and self.final.exists():
-            return
-        head = json.dumps({**self.identity, "warnings": warnings})[:-1] + ', "frames": [\n'
-        with writing(self.final):
+        """Write report.json from the journal, remove the journal, and close. A report that stands
+        and to which no frame was added stays as it is."""
+        with closing(self), writing(self.final):
+            if self.source == self.final and self.final.exists():
+                return
+            head = json.dumps({**self.identity, "warnings": warnings})[:-1] + ', "frames": [\n'
             with replacing(self.final) as file:
                 file.write(head.encode())
                 self.copy_rows(file, b",")

@@ -34,7 +34,7 @@ class Progress:
         self.done = self.resumed = resumed
         if self.resumed:
             print(f"Going on after {self.resumed} finished frames", file=sys.stderr)
-        if sys.stderr.isatty():
+        if sys.stderr and sys.stderr.isatty():  # None where a service closed it
             self.bar = make_bar()
             self.task = self.bar.add_task("frames", total=self.total, completed=self.done, rate="")
             self.bar.start()

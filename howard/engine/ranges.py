@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -51,8 +51,12 @@ def run_in_ranges(
     merge = Merge(journal)
     with interrupted_by_any_signal(), closing(journal):
         journal.begin_writing()
-        for part in list(parts(config.out)):
-            merge.take(part)
+        for part in parts(config.out):
+            if config.overwrite:
+                with writing(part):
+                    shutil.rmtree(part)
+            else:
+                merge.take(part)
         resumed, there = len(journal.offsets), within(config.wanted, shot)
         if there is None and len(seats) > 1:
             merge.warnings.append(f"{shot.path}: its length is unknown, so one process made it all")
@@ -60,12 +64,12 @@ def run_in_ranges(
         progress.start(None if there is None else len(there), done)
         ranges = share_out(config.wanted, shot.frames, journal.is_done, len(seats))
         work(config, seats, ranges, merge, progress)
-    return merge.report(time.monotonic() - started, resumed)
+        return merge.report(time.monotonic() - started, resumed)
 
 
 def open_output(config: RunConfig) -> tuple[VideoInfo, Journal]:
-    """The shot's info, and the journal of OUT, where nothing is changed yet but that --overwrite
-    takes away the parts of an earlier call. Raises what `build_stages` raises for the inputs."""
+    """The shot's info, and the journal of OUT, where nothing is changed yet. Raises what
+    `build_stages` raises for the inputs."""
     with (
         closing(open_video(config.shot)) as shot,
         closing(open_video(config.clean_plate)) as clean_plate,
@@ -74,16 +78,13 @@ def open_output(config: RunConfig) -> tuple[VideoInfo, Journal]:
         check_range(config, shot.info)
         device = open_device(config).name if config.gpus == 1 else "gpu"
         identity = identify_run(config, device, shot.info, clean_plate.info)
-        journal = Journal(config.out, identity, config.overwrite)
-    for part in parts(config.out) if config.overwrite else ():
-        with writing(part):
-            shutil.rmtree(part)
-    return shot.info, journal
+        return shot.info, Journal(config.out, identity, config.overwrite)
 
 
-def parts(out: Path) -> Iterator[Path]:
+def parts(out: Path) -> list[Path]:
     """Folders of ranges in OUT: in use, or left by a call that was interrupted."""
-    return out.glob(".part-*")
+    with writing(out):
+        return list(out.glob(".part-*"))
 
 
 def share_out(

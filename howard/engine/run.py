@@ -18,12 +18,10 @@ def run(config: RunConfig, begun: Begun = lambda stages: None) -> RunReport:
     Raises a HowardError for anything that a user can mend. Interrupted at any point, it leaves
     whole pictures, and the next call goes on from there.
     """
-    with (
-        build_stages(config) as stages,
-        open_writer(config.out, config.writers, stages.journal.written) as writer,
-    ):
-        begun(stages)
-        for frames, plates in stages.aligned():
-            for rgba in stages.matte(frames, plates):
-                writer.submit(rgba)
-    return stages.report()
+    with build_stages(config) as stages:
+        with open_writer(config.out, config.writers, stages.journal.written) as writer:
+            begun(stages)
+            for frames, plates in stages.aligned():
+                for rgba in stages.matte(frames, plates):
+                    writer.submit(rgba)
+        return stages.report()

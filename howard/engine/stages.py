@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -216,21 +217,42 @@ def build_stages(config: RunConfig) -> Stages:
 
 
 def check_output_apart(out: Path, *inputs: VideoInfo) -> None:
-    """OutputError if pictures that are read lie where pictures will be written."""
-    for file in (file for info in inputs for file in info.files):
-        if PICTURE.fullmatch(file.name) and file.resolve().parent == out.resolve():
-            raise OutputError(f"{out} holds {file.name}, which is an input: choose another folder")
+    """OutputError if pictures that are read lie where pictures will be written: these would take
+    their names, or be read along with them the next time."""
+    real = os.path.realpath  # Path's raises for a link that leads to itself
+    folder = real(out)
+    for info in inputs:
+        is_sequence = info.path not in info.files
+        for file in info.files:
+            would_mix = is_sequence or PICTURE.fullmatch(file.name)
+            if would_mix and folder in (real(file.parent), os.path.dirname(real(file))):
+                raise OutputError(
+                    f"{out} holds {file.name}, which is an input: choose another folder"
+                )
 
 
 def check_range(config: RunConfig, shot: VideoInfo) -> None:
     """ConfigError if frames are wanted that the shot does not have, as far as its length is
     known."""
     wanted, frames = config.wanted, shot.frames
-    if frames is not None and (wanted.start >= frames or frames < wanted.stop < sys.maxsize):
+    last = wanted.start if wanted.stop == sys.maxsize else wanted.stop - 1
+    if frames is not None and last >= frames:
+        frames = counted(shot)
+    if frames is not None and last >= frames:
         raise ConfigError(
             f"--frames is {config.frames}, but {shot.path} has {frames} frames, 0 to {frames - 1}: "
             "give a range within them, or leave LAST out"
         )
+
+
+def counted(shot: VideoInfo) -> int | None:
+    """Number of frames: a video file is read through, since many state no more than about how
+    long they are."""
+    if shot.still or shot.path not in shot.files:
+        return shot.frames
+    from howard.decode.packets import count_packets
+
+    return count_packets(shot.path)
 
 
 def within(wanted: range, shot: VideoInfo) -> range | None:

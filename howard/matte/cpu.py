@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Raises WeightsError for a file that is missing, is no ONNX model, or has other inputs than
     all of the required and some of the offered."""
-    if not weights.is_file():
+    if not os.path.isfile(weights):  # Path's raises for a folder that may not be entered
         raise WeightsError(f"weights {weights} do not exist: check --weights")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

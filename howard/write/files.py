@@ -8,6 +8,7 @@ waiting for the disk after each file would cost more than encoding it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,26 @@ def prepare_folder(output: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise output_error(output, error) from error
+
+
+def lock(folder: Path) -> int:
+    """Keep other runs out of `folder`, which exists, until the returned descriptor is closed, by a
+    crash too.
+
+    Raises OutputError if another run has it, OSError if it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OutputError(
+            f"another run is writing into {folder}: wait until it has ended, or choose another "
+            "folder"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def write_whole(path: Path, data: bytes) -> None:
