@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -64,6 +65,10 @@ class Stages:
     """Indices of the frames to make."""
     seen: tuple[Plate, Any] | None = None
     """The latest plate that was matted, and its alpha: for the aligner."""
+    thread: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1, "howard-align"), repr=False
+    )
+    """Aligns ahead."""
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
 
@@ -111,11 +116,10 @@ class Stages:
             while (found := step(self.seen)) is not None:
                 yield found
             return
-        with ThreadPoolExecutor(1, "howard-align") as thread:
-            coming = thread.submit(step, None)
-            while (found := coming.result()) is not None:
-                coming = thread.submit(step, self.seen)
-                yield found
+        coming = self.thread.submit(step, None)
+        while (found := coming.result()) is not None:
+            coming = self.thread.submit(step, self.seen)
+            yield found
 
     def align(self, frames: Sequence[Frame]) -> list[Plate]:
         plates = []
@@ -185,6 +189,7 @@ class Stages:
         with ExitStack() as closers:
             for stage in (self.journal, self.aligner, self.shot):
                 closers.callback(stage.close)
+            closers.callback(self.thread.shutdown)  # first: what aligns ahead uses the others
 
 
 def build_stages(config: RunConfig) -> Stages:
