@@ -270,3 +270,18 @@ def test_pictures_too_small_to_align_have_a_plate_nevertheless(size):
         plate = align(Frame(i, 0.0, picture))
         assert plate.pixels.shape == picture.shape
         align.observe(plate, np.zeros(size[::-1], np.float32))
+
+
+def test_after_a_cut_in_the_shot_the_last_homography_is_not_followed():
+    here = place()
+    # Without detail, so that the flow agrees with many a homography.
+    soft = cv2.GaussianBlur(place(11), (0, 0), 20).astype(float)
+    elsewhere = np.uint8(np.clip(5 * (soft - soft.mean()) + 128, 0, 255))
+    align = aligner([view(here, i, 0) for i in range(12)], shot_frames=12)
+    plates = []
+    for i in range(12):
+        scene = elsewhere if 4 <= i < 8 else here
+        plates.append(align(Frame(i, i / 30, view(scene, i, 0))))
+    lost = [p.alignment.fallback is not None for p in plates]
+    assert lost == [4 <= i < 8 for i in range(12)]
+    assert all(p.coverage.max() == 0 for p in plates[4:8])

@@ -128,23 +128,29 @@ class TrackingAligner:
             centre = centre if located is None else located
         window.centre_on(centre)
         near = track.candidates(frame_index, False, window.low, window.high)
-        found = self.follow(near, look, track.last_homography)
-        best = self.choose(frame_index, found)
+        followed = self.follow(near, look, track.last_homography)
+        sought: list[Candidate] = []
+        best = self.choose(frame_index, followed)
         if best is None or track.is_lost(best.fit.residual):
-            found += self.find(near, look)
-            best = self.choose(frame_index, found)
+            sought += self.find(near, look)
+            best = self.choose(frame_index, followed + sought)
         due = track.is_due_for_a_look_around(frame_index)
         if best is None or due or track.is_lost(best.fit.residual):
             wide = track.candidates(frame_index, True, window.low, window.high)
-            found += self.find([i for i in wide if i not in near], look)
-        few = max((c.inliers for c in found), default=0) < FEW_INLIERS
+            sought += self.find([i for i in wide if i not in near], look)
+        few = max((c.inliers for c in followed + sought), default=0) < FEW_INLIERS
         if few and track.is_due_to_be_located(frame_index):
-            found += self.find([self.expected_index(frame_index)], look, thorough=True)
+            sought += self.find([self.expected_index(frame_index)], look, thorough=True)
+        found = self.explaining(followed) + sought
         if not found:  # too little detail for keypoints, but perhaps the cameras stood alike
-            alike = self.follow(near, look, fit_whole(self.plate_size, self.frame_size))
-            # The flow agrees on something in any two pictures, and on everything in flat ones.
-            found = [c for c in alike if not self.track.is_useless(c.fit.residual)]
+            alike = fit_whole(self.plate_size, self.frame_size)
+            found = self.explaining(self.follow(near, look, alike))
         return found
+
+    def explaining(self, followed: list[Candidate]) -> list[Candidate]:
+        """Those that explain something: the flow agrees on something in any two pictures, after a
+        cut in the shot as well, and on everything in flat ones."""
+        return [c for c in followed if not self.track.is_useless(c.fit.residual)]
 
     def choose(self, frame_index: int, found: list[Candidate]) -> Candidate | None:
         """The lowest cost, with a preference for going on as before: what a plane cannot explain
