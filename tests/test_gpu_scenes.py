@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import pack as packing  # noqa: E402
-from engine.training.batches import MaterialConfig, pictures  # noqa: E402
+from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
 from engine.training.gpu_align import aligned, warped  # noqa: E402
 from engine.training.gpu_camera import compressed  # noqa: E402
 from engine.training.gpu_draw import Draw, blur  # noqa: E402
@@ -219,7 +219,7 @@ def test_flicker_costs_and_motion_does_not():
 
 
 def test_batches_have_the_shapes_that_the_network_takes(material):
-    source = gpu_batches(material, "cpu", 2, joint=True, first_seed=1, frames=2)
+    source = gpu_batches(material, "cpu", 2, PHASES[-1], first_seed=1, frames=2)
     alpha, foreground, frame, plate, small, _, covered = next(source)
     assert len(alpha) % 2 == 0
     assert frame.shape == plate.shape == foreground.shape

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from engine.training.people import People
-from engine.training.scenes import Material, Sample, sample
+from engine.training.scenes import PLATES, USELESS_PLATES, Material, Sample, sample
 from engine.training.views import ViewPair, view_pairs
 from howard.matte.holes import GUESS_PERCENT
 
@@ -91,12 +91,30 @@ def load_material(config: MaterialConfig, side: int = 768) -> tuple[Material, Ma
     return material_of(train, config.cache, side), material_of(held_out, config.cache, side)
 
 
+class Phase(NamedTuple):
+    """A part of a run."""
+
+    name: str
+    joint: bool
+    """Base and refinement train together, on larger pictures; else the base alone."""
+    plates: dict[str, float]
+    """How often a plate comes about how."""
+
+
+PHASES = (
+    Phase("people", False, USELESS_PLATES),
+    Phase("base", False, PLATES),
+    Phase("joint", True, PLATES),
+)
+"""In their order."""
+
+
 class Scenes(IterableDataset):
     """Endless batches as tuples of tensors (N, C, H, W): one shape and one ratio a batch, as many
     scenes as make `pixels` at base size."""
 
-    def __init__(self, material: Material, batch: int, joint: bool, first_seed: int) -> None:
-        self.material, self.joint, self.first_seed = material, joint, first_seed
+    def __init__(self, material: Material, batch: int, phase: Phase, first_seed: int) -> None:
+        self.material, self.phase, self.first_seed = material, phase, first_seed
         self.pixels = batch * SHAPES[0][0] * SHAPES[0][1]
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
@@ -106,13 +124,13 @@ class Scenes(IterableDataset):
         seed = self.first_seed + worker * 10**8
         while True:
             height, width = SHAPES[rng.integers(len(SHAPES))]
-            ratio = RATIOS[rng.integers(len(RATIOS))] if self.joint else 1
+            ratio = RATIOS[rng.integers(len(RATIOS))] if self.phase.joint else 1
             count = max(2, round(self.pixels / (height * width * ratio)))
             seeds = range(seed, seed + count)
             seed += count
-            yield stack(
-                [sample(s, height * ratio, width * ratio, self.material) for s in seeds], ratio
-            )
+            height, width, plates = height * ratio, width * ratio, self.phase.plates
+            scenes = [sample(s, height, width, self.material, plates) for s in seeds]
+            yield stack(scenes, ratio)
 
 
 def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:

@@ -26,7 +26,7 @@ def make_people(
     plausible: Which,
 ) -> tuple[Tensor, Tensor]:
     """None to three foregrounds over one another, and the alpha (N, 1, H, W) of the nearest."""
-    count = draw.choice([0, 1, 2, 3], [0.06, 0.72, 0.17, 0.05])
+    count = draw.choice([0, 1, 2, 3], [0.12, 0.67, 0.16, 0.05])
     together = torch.zeros_like(live[:, :1]).repeat(1, 4, 1, 1)
     nearest = together[:, 3:]
     for k in range(int(count.max())):
@@ -54,7 +54,7 @@ def foreground(
     layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
     holding = draw.chance(np.where(plausible, 0.4, 0.1))[~objects]
     layer = draw.change(layer, ~objects, lambda d, x: put(d, material, height, width, holding))
-    hidden = draw.chance(0.12)
+    hidden = draw.chance(0.2)
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
     )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.training.batches import RATIOS, SHAPES, network_inputs
+from engine.training.batches import RATIOS, SHAPES, Phase, network_inputs
 from engine.training.gpu_align import aligned, warped
 from engine.training.gpu_camera import Light, expose, pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
@@ -290,7 +290,7 @@ def gpu_batches(
     material: DeviceMaterial,
     device: str,
     size: int,
-    joint: bool,
+    phase: Phase,
     first_seed: int,
     frames: int = 1,
 ) -> Iterator[tuple[Tensor, ...]]:
@@ -300,7 +300,8 @@ def gpu_batches(
     rng = np.random.default_rng(first_seed)
     for seed in iter(lambda: int(rng.integers(2**62)), None):
         height, width = SHAPES[rng.integers(len(SHAPES))]
-        ratio = RATIOS[rng.integers(len(RATIOS))] if joint else 1
+        ratio = RATIOS[rng.integers(len(RATIOS))] if phase.joint else 1
         count = max(2, round(pixels / (height * width * ratio * frames)))
-        scene = batch(seed, count, height * ratio, width * ratio, material, device, frames=frames)
+        height, width = height * ratio, width * ratio
+        scene = batch(seed, count, height, width, material, device, phase.plates, frames)
         yield network_inputs(*scene, ratio)

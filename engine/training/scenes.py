@@ -64,8 +64,10 @@ class Place:
     """The plate shows this place at all."""
 
 
-PLATES = {"near": 0.42, "pair": 0.18, "aligned": 0.27, "missing": 0.05, "wrong": 0.08}
+PLATES = {"near": 0.40, "pair": 0.20, "aligned": 0.25, "missing": 0.06, "wrong": 0.09}
 """How a sample's plate comes about, and how often."""
+USELESS_PLATES = {"near": 0.20, "pair": 0.18, "aligned": 0.12, "missing": 0.22, "wrong": 0.28}
+"""The same while a network learns what people look like: half of the plates are of no use."""
 
 
 def sample(
@@ -255,7 +257,7 @@ def make_people(
     rng: np.random.Generator, height: int, width: int, material: Material, place: Place
 ) -> list[Foreground]:
     """None to three foregrounds, each (H, W, 4) premultiplied, the nearest last."""
-    count = rng.choice([0, 1, 2, 3], p=[0.06, 0.72, 0.17, 0.05])
+    count = rng.choice([0, 1, 2, 3], p=[0.12, 0.67, 0.16, 0.05])
     layers = []
     for _ in range(count):
         # Without a plate to trust only people can be told from the place: draw no objects there.
@@ -265,7 +267,7 @@ def make_people(
             layer = put(rng, height, width, material.people.pick(rng))
             if rng.random() < (0.4 if place.plausible else 0.1):
                 layer = hold(rng, layer)
-        if rng.random() < 0.12:
+        if rng.random() < 0.2:
             layer = camouflage(rng, layer, place.live)
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))

@@ -3,10 +3,11 @@
     python -m engine.training.train OUT --people DIR --places DIR --views DIR... --minutes 120
 
 All networks that are named learn from the same scenes, side by side. The base is trained alone on
-whole pictures of about 224 x 224 first (`--base-share` of the run); then base and refinement
-together on pictures of one to three times that size. OUT then holds, for each network, NAME.pt
-(the latest averaged weights, and what `--resume` needs), NAME-best.pt (the best on held-out
-scenes), and validation/*.png (frame, plate, alpha, true alpha).
+whole pictures of about 224 x 224 first (`--base-share` of the run), and in the first part of that
+(`--people-share`) mostly without a plate of any use, so that it learns what people look like; then
+base and refinement together on pictures of one to three times that size. OUT then holds, for each
+network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the best on
+held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
 
 `--start DIR` begins with the weights of an earlier OUT: with `--people` and `--places` of your own,
 that is fine-tuning. Scenes depend on the seed alone; so does the whole run if its length is given
@@ -24,6 +25,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from bisect import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
-from engine.training.batches import MaterialConfig, Scenes, files_of, load_material, material_of
+from engine.training.batches import (
+    PHASES,
+    MaterialConfig,
+    Phase,
+    Scenes,
+    files_of,
+    load_material,
+    material_of,
+)
 from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictures
 from engine.training.gpu_scenes import gpu_batches
 from engine.training.losses import matting_loss, temporal_loss
@@ -64,8 +74,10 @@ class TrainConfig:
     minutes: float = 120.0
     steps: int = 0
     """Length of the run in steps instead of minutes, if not 0."""
-    base_share: float = 0.75
-    """Share of the run in which the base is trained alone."""
+    people_share: float = 0.3
+    """Share of the run in which half of the plates are of no use."""
+    base_share: float = 0.5
+    """Share of the run in which the base is trained alone, that one included."""
     batch: int = 8
     """Scenes of 224 x 224; fewer of larger ones."""
     learning_rate: float = 1.5e-3
@@ -195,8 +207,9 @@ class Clock:
         return self.spent / (self.config.minutes * 60)
 
     @property
-    def joint(self) -> bool:
-        return self.progress >= self.config.base_share
+    def phase(self) -> Phase:
+        base = self.config.base_share
+        return PHASES[bisect((min(self.config.people_share, base), base), self.progress)]
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -227,20 +240,20 @@ def load(config: TrainConfig) -> tuple[Material | DeviceMaterial, Material | Hel
 def batches(
     config: TrainConfig, material: Material | DeviceMaterial, clock: Clock
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Endless batches on the device; those of the joint phase from its begin on."""
+    """Endless batches on the device; those of each phase from its begin on."""
     while True:
-        joint, seed = clock.joint, config.seed * 10**9 + clock.steps * 97
+        phase, seed = clock.phase, config.seed * 10**9 + clock.steps * 97
         source: Iterable[tuple[Tensor, ...]]
         if isinstance(material, DeviceMaterial):
             frames = max(1, config.sequence)
-            source = gpu_batches(material, config.device, config.batch, joint, seed, frames)
+            source = gpu_batches(material, config.device, config.batch, phase, seed, frames)
         else:
-            scenes = Scenes(material, config.batch, joint, seed)
+            scenes = Scenes(material, config.batch, phase, seed)
             ahead = 6 if config.workers else None
             source = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
         for batch in source:
             yield tuple(x.to(config.device, non_blocking=True) for x in batch)
-            if clock.joint != joint:
+            if clock.phase != phase:
                 break
 
 
@@ -266,21 +279,21 @@ def train(config: TrainConfig) -> None:
     with Progress() as bar:
         task = bar.add_task("training", total=1.0)
         recent: list[list[Tensor]] = []
-        was_joint = clock.joint
+        phase = clock.phase
         for batch in batches(config, material, clock):
-            joint, rate = was_joint, clock.learning_rate()
-            recent.append([x.step(batch, joint, rate, clock.steps) for x in learners])
+            rate = clock.learning_rate()
+            recent.append([x.step(batch, phase.joint, rate, clock.steps) for x in learners])
             clock.tick()
             bar.update(task, completed=clock.progress)
             if clock.steps % REPORT_EVERY == 0:
                 report(clock, learners, recent)
                 recent = []
             done = clock.progress >= 1
-            if clock.steps % config.validate_every == 0 or done or clock.joint != was_joint:
+            if clock.steps % config.validate_every == 0 or done or clock.phase != phase:
                 for learner in learners:
-                    check(config.out, learner, validation, clock, joint)
-            if clock.joint != was_joint:
-                was_joint = clock.joint
+                    check(config.out, learner, validation, clock, phase.joint)
+            if clock.phase != phase:
+                phase = clock.phase
                 for learner in learners:
                     learner.best = math.inf
             if done:
@@ -292,8 +305,8 @@ def report(clock: Clock, learners: list[Learner], recent: list[list[Tensor]]) ->
     means = torch.stack([torch.stack(step) for step in recent]).mean(0).tolist()
     mads = zip(learners, (1e3 * mean for mean in means), strict=True)
     line = "  ".join(f"{x.name} {mad:.1f}" for x, mad in mads)
-    phase = "joint" if clock.joint else "base"
-    print(f"step {clock.steps}  {clock.spent / 60:.1f} min  {phase}  MAD {line}", flush=True)
+    minutes = clock.spent / 60
+    print(f"step {clock.steps}  {minutes:.1f} min  {clock.phase.name}  MAD {line}", flush=True)
 
 
 def check(out: Path, learner: Learner, validation: Validation, clock: Clock, joint: bool) -> None:
