@@ -34,6 +34,7 @@ from benchmarks.feature_scores import PairScore, check, score_pair, summarise
 from benchmarks.measure import (
     WrongResult,
     environment,
+    headline,
     on_one_thread,
     unknown_names,
     write_json,
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=120)
     success = SUCCESS_SHARE * width
     console.print(
-        f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}; "
+        f"{headline(where)}; "
         f"{size}, {len(GAPS_SECONDS) * frames} pairs of each kind; "
         f"success: all corners within {success:.1f} px"
     )

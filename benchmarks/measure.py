@@ -128,6 +128,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def headline(where: Mapping[str, Any]) -> str:
+    """What decides about times, of an `environment()`, for people."""
+    load = where["load_average"][0]
+    return f"{where['processor']}, {where['cores']} cores, load {load:.1f}"
+
+
 def write_json(
     path: Path, benchmark: str, where: Mapping[str, Any], config: Mapping[str, Any], results: Any
 ) -> None:
