@@ -12,7 +12,6 @@ Exit status: 0, or 2 if there is no result to report.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,14 +30,19 @@ from benchmarks.alignment_methods import METHODS
 from benchmarks.alignment_scenes import KINDS, Scene
 from benchmarks.alignment_scores import FrameScore, crash, score, summarise
 from benchmarks.alignment_takes import FRAMES_PER_SECOND
-from benchmarks.measure import WrongResult, environment, write_json
+from benchmarks.measure import (
+    WrongResult,
+    environment,
+    headline,
+    on_one_thread,
+    unknown_names,
+    write_json,
+)
 from benchmarks.published_alignment import ESTIMATORS
 from howard.align import Aligner
 from howard.frames import Frame
 
 QUICK_SIZE, QUICK_FRAMES = "640x360", 6
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Libraries read them when they are loaded."""
 ALL = "all scenes"
 COLUMNS = {
     "corner_median_pixels": "corner px",
@@ -214,23 +218,12 @@ def long_table(costs: Sequence[SearchCost]) -> str:
     return "\n".join([*lines, f"long over short: {ratio:.2f}"])
 
 
-def unknown_names(config: AlignmentConfig) -> list[str]:
-    """A sentence for each name that is none."""
-    return [
-        f"{name!r} is no {what}; there are: {' '.join(known)}"
-        for what, names, known in (
-            ("scene", config.scenes, tuple(KINDS)),
-            ("method", config.methods, tuple(METHODS)),
-        )
-        for name in names
-        if name not in known
-    ]
-
-
 def main(arguments: Sequence[str]) -> int:
     """The command line; the exit status."""
     config = tyro.cli(AlignmentConfig, args=arguments, prog="python -m benchmarks.alignment")
-    if wrong := unknown_names(config):
+    if wrong := unknown_names(
+        ("scene", config.scenes, tuple(KINDS)), ("method", config.methods, tuple(METHODS))
+    ):
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
     where = environment()
@@ -239,10 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     settings: dict[str, Any] = {"size": size, "frames": frames, "seed": config.seed}
     cv2.setNumThreads(1)
     console = Console(width=150)
-    console.print(
-        f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}; "
-        f"{size}, {frames} frames"
-    )
+    console.print(f"{headline(where)}; {size}, {frames} frames")
 
     def save(results: Any) -> None:
         if config.out:
@@ -263,13 +253,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def on_one_thread() -> None:
-    """Start this program anew with the thread counts set, unless they are."""
-    if any(os.environ.get(name) != "1" for name in THREADS):
-        os.environ.update(dict.fromkeys(THREADS, "1"))
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.alignment", *sys.argv[1:]])
-
-
 if __name__ == "__main__":
-    on_one_thread()
+    on_one_thread("benchmarks.alignment")
     sys.exit(main(sys.argv[1:]))

@@ -29,6 +29,7 @@ from benchmarks.measure import (
     Spread,
     WrongResult,
     environment,
+    headline,
     own_and_passed_on,
     spread,
     without_paths,
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
     own, options = own_and_passed_on(arguments)
     config = tyro.cli(EndToEndConfig, args=own, prog="python -m benchmarks.end_to_end")
     where = environment()
-    print(f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}")
+    print(headline(where))
     speeds: dict[str, SizeSpeed] = {}
     with ExitStack() as stack:
         work = config.work or Path(stack.enter_context(TemporaryDirectory()))

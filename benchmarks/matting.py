@@ -30,7 +30,15 @@ from rich.table import Table
 from benchmarks import metrics
 from benchmarks.matting_networks import KEY, open_network
 from benchmarks.matting_scenes import KINDS, PLATES, Scene, Truth
-from benchmarks.measure import Spread, WrongResult, environment, interleave, write_json
+from benchmarks.measure import (
+    Spread,
+    WrongResult,
+    environment,
+    headline,
+    interleave,
+    unknown_names,
+    write_json,
+)
 from engine.training.scenes import Material
 from howard.errors import HowardError
 from howard.frames import Matte
@@ -88,17 +96,9 @@ class MattingConfig:
 
 
 @dataclass(frozen=True)
-class FrameScore:
-    """One frame's errors, in the units of `metrics`; dtSSD is 0 for the first frame."""
+class FrameScore(metrics.MatteScore):
+    """One frame's errors."""
 
-    mad: float
-    mse: float
-    grad: float
-    conn: float
-    dtssd: float
-    foreground_mad: float
-    """NaN, as the MSE, where nobody is."""
-    foreground_mse: float
     recomposition: float
     """Over the true background, against the frame before noise and compression."""
 
@@ -130,15 +130,9 @@ def score(
     earlier: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> FrameScore:
     """earlier: alpha and true alpha of the frame before; the frame's own if it is the first."""
-    return FrameScore(
-        metrics.mad(alpha, truth.alpha),
-        metrics.mse(alpha, truth.alpha),
-        metrics.grad(alpha, truth.alpha),
-        metrics.conn(alpha, truth.alpha),
-        metrics.dtssd(alpha, earlier[0], truth.alpha, earlier[1]),
-        *metrics.foreground_errors(foreground, truth.foreground, truth.alpha),
-        metrics.recomposition(alpha, foreground, truth.background, truth.picture),
-    )
+    judged = metrics.matte_score((alpha, truth.alpha), earlier, (foreground, truth.foreground))
+    recomposed = metrics.recomposition(alpha, foreground, truth.background, truth.picture)
+    return FrameScore(**asdict(judged), recomposition=recomposed)
 
 
 def summarise(scores: Iterable[FrameScore]) -> Summary:
@@ -254,23 +248,13 @@ def held_out(config: MattingConfig) -> Material:
     return material_of(files_of(folders)[1], folders.cache)
 
 
-def unknown_names(config: MattingConfig) -> list[str]:
-    """A sentence for each name that is none."""
-    return [
-        f"{name!r} is no {what}; there are: {' '.join(known)}"
-        for what, names, known in (
-            ("kind of scene", config.kinds, tuple(KINDS)),
-            ("origin of plates", config.plates, PLATES),
-        )
-        for name in names
-        if name not in known
-    ]
-
-
 def main(arguments: Sequence[str]) -> int:
     """The command line; the exit status."""
     config = tyro.cli(MattingConfig, args=arguments, prog="python -m benchmarks.matting")
-    if wrong := unknown_names(config):
+    if wrong := unknown_names(
+        ("kind of scene", config.kinds, tuple(KINDS)),
+        ("origin of plates", config.plates, PLATES),
+    ):
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
     where = environment()
@@ -281,7 +265,7 @@ def main(arguments: Sequence[str]) -> int:
         networks = {Path(n).name: open_network(n, config.threads) for n in config.networks}
         material = held_out(config)
         console.print(
-            f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}; "
+            f"{headline(where)}; "
             f"{config.size}, {config.scenes} scenes of {config.frames} frames of each kind"
         )
         results: dict[str, Any] = {

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -37,6 +38,9 @@ SIZES: dict[SizeName, tuple[int, int]] = {
     "2160p": (3840, 2160),
 }
 """(width, height) by the name that the command lines take."""
+
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Libraries read them when they are loaded."""
 
 Result = TypeVar("Result")
 
@@ -124,6 +128,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def headline(where: Mapping[str, Any]) -> str:
+    """What decides about times, of an `environment()`, for people."""
+    load = where["load_average"][0]
+    return f"{where['processor']}, {where['cores']} cores, load {load:.1f}"
+
+
 def write_json(
     path: Path, benchmark: str, where: Mapping[str, Any], config: Mapping[str, Any], results: Any
 ) -> None:
@@ -135,6 +145,23 @@ def write_json(
     record |= {"config": config, "results": results}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def unknown_names(*kinds: tuple[str, Iterable[str], Iterable[str]]) -> list[str]:
+    """A sentence for each name that is none. kinds: what it is called, names, those there are."""
+    return [
+        f"{name!r} is no {what}; there are: {' '.join(known)}"
+        for what, names, known in kinds
+        for name in names
+        if name not in known
+    ]
+
+
+def on_one_thread(module: str) -> None:
+    """Start `python -m module` anew with the thread counts set, unless they are."""
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+        os.execv(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]])
 
 
 def own_and_passed_on(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -12,6 +12,8 @@ a person to `foreground_errors`, and none in a file).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,6 +71,34 @@ def dtssd(predicted: Array, earlier_predicted: Array, true: Array, earlier_true:
     """
     change = (predicted - earlier_predicted) - (true - earlier_true)
     return float(np.sqrt(np.mean(np.square(change)))) * 1e2
+
+
+@dataclass(frozen=True)
+class MatteScore:
+    """One frame's errors; dtSSD is 0 for the first frame."""
+
+    mad: float
+    mse: float
+    grad: float
+    conn: float
+    dtssd: float
+    foreground_mad: float
+    """NaN, as the MSE, where nobody is."""
+    foreground_mse: float
+
+
+def matte_score(
+    alphas: tuple[Array, Array], earlier: tuple[Array, Array], foregrounds: tuple[Array, Array]
+) -> MatteScore:
+    """Each (predicted, true). earlier: alphas of the frame before; of the first, its own."""
+    return MatteScore(
+        mad(*alphas),
+        mse(*alphas),
+        grad(*alphas),
+        conn(*alphas),
+        dtssd(alphas[0], earlier[0], alphas[1], earlier[1]),
+        *foreground_errors(*foregrounds, alphas[1]),
+    )
 
 
 def foreground_errors(predicted: Array, true: Array, true_alpha: Array) -> tuple[float, float]:

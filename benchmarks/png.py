@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.measure import Spread, WrongResult, environment, interleave, write_json
+from benchmarks.measure import Spread, WrongResult, environment, headline, interleave, write_json
 from howard.write.png import encode_rgba, file_around, filter_rows
 
 WIDTH, HEIGHT = 1920, 1080
@@ -217,7 +217,7 @@ def measure(rounds: int) -> list[EncoderSpeed]:
 def table(speeds: Sequence[EncoderSpeed], where: dict[str, Any]) -> str:
     """For people."""
     lines = [
-        f"{where['processor']}, {where['cores']} cores, load {where['load_average'][0]:.1f}",
+        headline(where),
         f"{WIDTH}x{HEIGHT} RGBA; median and quartiles",
         f"{'picture':8}{'encoder':16}{'ms':>8}{'':16}{'MB':>7}  GIL held",
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,17 +59,10 @@ class QualityConfig:
 
 
 @dataclass(frozen=True)
-class FrameScore:
-    """One frame's errors, in the units of `metrics`; dtSSD is 0 for the first frame."""
+class FrameScore(metrics.MatteScore):
+    """One frame's errors."""
 
     index: int
-    mad: float
-    mse: float
-    grad: float
-    conn: float
-    dtssd: float
-    foreground_mad: float
-    foreground_mse: float
     transfer_pixels: tuple[float, ...]
     """At the frame's four corners, clockwise from the top left."""
     fallback: str | None
@@ -100,7 +93,7 @@ def _score(
     index, (height, width) = row["index"], alphas[1].shape
     if alphas[0].shape != (height, width):
         raise WrongResult(f"frame {index} is {alphas[0].shape[::-1]}; the truth {width, height}")
-    colour = metrics.foreground_errors(foreground, truth.foreground(index), alphas[1])
+    judged = metrics.matte_score(alphas, earlier, (foreground, truth.foreground(index)))
     transfer = metrics.transfer_errors(
         row["homography_frame_from_plate"],
         truth.homography_frame_from_plate(index, row["plate_index"]),
@@ -108,21 +101,16 @@ def _score(
         height,
     )
     return FrameScore(
-        index,
-        metrics.mad(*alphas),
-        metrics.mse(*alphas),
-        metrics.grad(*alphas),
-        metrics.conn(*alphas),
-        metrics.dtssd(alphas[0], earlier[0], alphas[1], earlier[1]),
-        *colour,
-        tuple(transfer.tolist()),
-        row["fallback"],
+        **asdict(judged),
+        index=index,
+        transfer_pixels=tuple(transfer.tolist()),
+        fallback=row["fallback"],
     )
 
 
 def summarise(scores: Sequence[FrameScore]) -> dict[str, float]:
     """Means over the frames; percentiles of the transfer error over all corners of all frames."""
-    names = ("mad", "mse", "grad", "conn", "dtssd", "foreground_mad", "foreground_mse")
+    names = [field.name for field in fields(metrics.MatteScore)]
     # Frames without a person have no colour to judge, hence nanmean.
     summary = {name: float(np.nanmean([getattr(s, name) for s in scores])) for name in names}
     corners = list(chain.from_iterable(s.transfer_pixels for s in scores))
@@ -180,7 +168,9 @@ def main(arguments: Sequence[str]) -> int:
             "frames": len(scores),
             "options": without_paths(options),
         }
-        found = {"summary": summary, "frames": scores}
+        # The index first, for who reads it.
+        frames = [{"index": score.index, **asdict(score)} for score in scores]
+        found = {"summary": summary, "frames": frames}
         write_json(config.json, "quality", where, settings, found)
     broken = broken_bounds(summary, config)
     print(*broken, sep="\n", end="\n" if broken else "", file=sys.stderr)
