@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from benchmarks.alignment_textures import Pixels
 from howard.align import features
-from howard.align.features import KEYPOINTS, RATIO, WORKING_SIDE, Features
-from howard.align.geometry import Homography, project, scaling
+from howard.align.features import KEYPOINTS, RATIO, Features
+from howard.align.geometry import project
 
 Pairs = NDArray[np.intp]
 """(K, 2) indices into the features of the plate and of the frame."""
@@ -117,27 +117,12 @@ def one_by_the_other(name: str) -> Callable[[Pixels], Features]:
 
 def find(describe: Callable[[Pixels], Described], prepared: bool, pixels: Pixels) -> Features:
     """Features of a picture (H, W, 3) at Howard's working size, in full-resolution pixels."""
-    small, full_from_small = at_working_size(pixels)
-    points, descriptors = describe(normalised(small) if prepared else small)
+    small, full_from_small = features.at_working_size(pixels)
+    points, descriptors = describe(features.normalised(small) if prepared else small)
     if descriptors is None or not len(points):
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 1), np.float32))
     xy = project(full_from_small, coordinates(points))
     return Features(xy.astype(np.float32), descriptors)
-
-
-def at_working_size(pixels: Pixels) -> tuple[Pixels, Homography]:
-    """Grey, as small as `howard.align.features` makes it, and how its pixels come back."""
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
-    scale = min(1.0, WORKING_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8), scaling(width / size[0], height / size[1])
-
-
-def normalised(grey: Pixels) -> Pixels:
-    """Local contrast as Howard normalises it."""
-    return np.asarray(cv2.createCLAHE(2.0, (8, 8)).apply(grey), np.uint8)
 
 
 def coordinates(points: Sequence[cv2.KeyPoint]) -> NDArray[np.float32]:

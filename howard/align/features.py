@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.geometry import project, scaling
+from howard.align.geometry import Homography, project, scaling
 
 WORKING_SIDE = 640
 """Longest side at which features are found: SIFT's cost grows with the area, and at this size
@@ -54,20 +54,32 @@ def detector(keypoints: int) -> cv2.SIFT:
 def find_features(pixels: NDArray[np.uint8], thorough: bool = False) -> Features:
     """Features of an RGB image (H, W, 3), spread over the frame, local contrast normalised."""
     side, keypoints = THOROUGH if thorough else (WORKING_SIDE, KEYPOINTS)
+    small, full_from_small = at_working_size(pixels, side)
+    points, descriptors = detector(keypoints).detectAndCompute(normalised(small), None)
+    if descriptors is None:
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    xy = np.array([p.pt for p in points], np.float32)
+    size = small.shape[1], small.shape[0]
+    keep = spread(xy, np.array([p.response for p in points]), size)[:keypoints]
+    unit = np.sqrt(descriptors[keep] / np.maximum(descriptors[keep].sum(1, keepdims=True), 1e-6))
+    return Features(project(full_from_small, xy[keep]).astype(np.float32), unit)
+
+
+def at_working_size(
+    pixels: NDArray[np.uint8], side: int = WORKING_SIDE
+) -> tuple[NDArray[np.uint8], Homography]:
+    """Grey (h, w) of an RGB image, at most `side` long, and what takes its pixels back."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    small = cv2.createCLAHE(2.0, (8, 8)).apply(small)
-    points, descriptors = detector(keypoints).detectAndCompute(small, None)
-    if descriptors is None:
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
-    xy = np.array([p.pt for p in points], np.float32)
-    keep = spread(xy, np.array([p.response for p in points]), size)[:keypoints]
-    to_full = scaling(width / size[0], height / size[1])
-    unit = np.sqrt(descriptors[keep] / np.maximum(descriptors[keep].sum(1, keepdims=True), 1e-6))
-    return Features(project(to_full, xy[keep]).astype(np.float32), unit)
+    return np.asarray(small, np.uint8), scaling(width / size[0], height / size[1])
+
+
+def normalised(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """With equal contrast everywhere, as far as noise allows: two exposures look alike."""
+    return np.asarray(cv2.createCLAHE(2.0, (8, 8)).apply(grey), np.uint8)
 
 
 def spread(
