@@ -114,6 +114,14 @@ def test_batches_give_the_same_pictures(videos, finished, tmp_path):
         assert cv2.absdiff(picture(tmp_path, i), picture(finished[0], i)).mean() < 2
 
 
+def test_two_runs_give_the_same_bytes_with_any_number_of_threads(videos, tmp_path):
+    outs = tmp_path / "a", tmp_path / "b"
+    for number, out in enumerate(outs, 1):
+        run(RunConfig(*videos, out, threads=number, writers=number))
+    for name in pictures(outs[0]):
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+
+
 def test_a_second_run_changes_nothing(videos, finished):
     out, _ = finished
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.png")}
