@@ -3,6 +3,8 @@
 // bilinear in between, their edges repeated.
 #include "common.cuh"
 
+#define EDGE 0.05f  // pixels by which a sample may miss the plate: what alignments err by
+
 // Where in a view (width, height) a pixel of the frame lies: four pixels, the shares of the right
 // and the lower ones.
 struct InView {
@@ -42,7 +44,8 @@ __device__ __forceinline__ float relit(u8 level, float gain, float bias) {
 // plate_width, 3), each of its channels in its light, gain and bias (3, 2), at plate_from_frame (9)
 // of x + field (field_height, field_width, 2, in its own pixels), times gain (gain_height,
 // gain_width, 3); there is no field and no gain where their widths are 0. coverage (frame_height,
-// frame_width) is 1 where all plate pixels exist that a sample draws on; elsewhere pixels are 0.
+// frame_width) is 1 where all plate pixels exist that a sample draws on, but for EDGE; elsewhere
+// pixels are 0.
 // Adds to `covered` how many are covered.
 extern "C" __global__ void draw_plate(const u8* plate, int plate_width, int plate_height,
                                       const float* plate_from_frame, const float* light,
@@ -63,7 +66,9 @@ extern "C" __global__ void draw_plate(const u8* plate, int plate_width, int plat
     float w = h[6] * at_x + h[7] * at_y + h[8];
     float u = (h[0] * at_x + h[1] * at_y + h[2]) / w;
     float v = (h[3] * at_x + h[4] * at_y + h[5]) / w;
-    has_data = w > 0.f && u >= 0.f && v >= 0.f && u <= plate_width - 1 && v <= plate_height - 1;
+    float last_u = plate_width - 1, last_v = plate_height - 1;
+    has_data = w > 0.f && u >= -EDGE && v >= -EDGE && u <= last_u + EDGE && v <= last_v + EDGE;
+    u = fminf(fmaxf(u, 0.f), last_u), v = fminf(fmaxf(v, 0.f), last_v);
     size_t at = (size_t)y * frame_width + x;
     coverage[at] = has_data;
     int left = has_data ? (int)u : 0, top = has_data ? (int)v : 0;

@@ -118,7 +118,9 @@ array = asarray
 empty, zeros, ones, full, arange = (
     created(f) for f in (np.empty, np.zeros, np.ones, np.full, np.arange)
 )
-empty_like, zeros_like = (created(f) for f in (np.empty_like, np.zeros_like))
+empty_like, zeros_like, ones_like = (
+    created(f) for f in (np.empty_like, np.zeros_like, np.ones_like)
+)
 ascontiguousarray, concatenate, stack, where, clip, minimum, maximum, abs = (
     on_device(f)
     for f in (
@@ -132,8 +134,8 @@ ascontiguousarray, concatenate, stack, where, clip, minimum, maximum, abs = (
         np.abs,
     )
 )
-rint, sqrt, unpackbits, lexsort = (
-    on_device(f) for f in (np.rint, np.sqrt, np.unpackbits, np.lexsort)
+rint, sqrt, unpackbits, lexsort, nanmedian, pad = (
+    on_device(f) for f in (np.rint, np.sqrt, np.unpackbits, np.lexsort, np.nanmedian, np.pad)
 )
 
 

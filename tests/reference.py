@@ -922,7 +922,10 @@ def draw_plate(
     w = h[6] * x + h[7] * y + h[8]
     with np.errstate(divide="ignore", invalid="ignore"):
         u, v = (h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w
-    has_data = (w > 0) & is_inside(u, v, plate_width, plate_height)
+    edge, last = F(0.05), (F(plate_width - 1), F(plate_height - 1))
+    has_data = (w > 0) & (u >= -edge) & (v >= -edge)
+    has_data &= (u <= last[0] + edge) & (v <= last[1] + edge)
+    u, v = np.clip(u, 0, last[0]), np.clip(v, 0, last[1])
     lit = to_levels(plate * light[:, 0] + light[:, 1]).astype(F)
     levels = to_levels(sampled(lit, u, v, has_data))
     if gain_width:

@@ -100,7 +100,7 @@ class TrackingAligner:
             self.mismatch.note(self.operations.keypoints(look), found=False)
             return self.render(look, best, [], fallback)
         self.mismatch.note(best.keypoints, found=True)
-        best = self.polished(look, [best], Closeness.FINAL)[0]
+        best = self.polished(look, [best])[0]
         self.track.accept(frame.index, best.plate_index, best.homography, best.fit.residual)
         return self.render(look, best, found, None)
 
@@ -210,12 +210,13 @@ class TrackingAligner:
             for guess, (fit, texture) in zip(guesses, verdicts, strict=True)
         ]
 
-    def polished(self, look: Look, found: list[Candidate], how: Closeness) -> list[Candidate]:
-        """More exact by direct alignment, each as it was where that fits worse."""
+    def polished(self, look: Look, found: list[Candidate]) -> list[Candidate]:
+        """By direct alignment, each as it was where that fits worse; then by the pictures."""
         if not found:
             return []
         plates = self.looks(c.plate_index for c in found)
-        directs = self.operations.direct(look, plates, [c.homography for c in found], how)
+        starts = [c.homography for c in found]
+        directs = self.operations.direct(look, plates, starts, Closeness.CLOSE)
         guesses = [
             Guess.of_direct(c.plate_index, direct)
             for c, direct in zip(found, directs, strict=True)
@@ -224,9 +225,16 @@ class TrackingAligner:
         finer = {c.plate_index: c for c in self.judged(look, guesses)}
         pairs = [(c, finer.get(c.plate_index)) for c in found]
         return [
-            new if new is not None and new.cost <= old.cost + SWITCH_LEVELS else old
+            self.exact(look, new if new and new.cost <= old.cost + SWITCH_LEVELS else old)
             for old, new in pairs
         ]
+
+    def exact(self, look: Look, best: Candidate) -> Candidate:
+        """As exact as the pixels allow."""
+        _, plate = self.window.get(best.plate_index)
+        homography = self.operations.exact(look, plate, best.homography)
+        sizes = self.plate_size, self.frame_size
+        return replace(best, homography=homography) if is_plausible(homography, *sizes) else best
 
     def fall_back(self, frame_index: int, look: Look) -> tuple[str, Candidate]:
         """The last good homography, moved along the clean plate; before one, the identity."""
@@ -255,7 +263,7 @@ class TrackingAligner:
         more = sorted(others.values(), key=lambda c: c.cost)[:MORE_LAYERS]
         if not is_poor:
             more = [c for c in more if self.fills(look, c, holes)]
-        return [first, *(self.layer(look, c) for c in self.polished(look, more, Closeness.LAYER))]
+        return [first, *(self.layer(look, c) for c in self.polished(look, more))]
 
     def fills(self, look: Look, candidate: Candidate, holes: Any) -> bool:
         """Whether a candidate covers enough of the holes."""

@@ -17,6 +17,7 @@ from howard.align.fusion import Layer, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Size
 from howard.align.light import lookup_table
 from howard.align.operations import Closeness, Composed, Look, Scales
+from howard.align.photometric import detail, exact
 from howard.align.render import is_inside, plate_map, relit, resampled
 from howard.align.robust import (
     FEWEST_INLIERS,
@@ -78,10 +79,15 @@ class OpenCVOperations:
         here = scale.texture(frame.view)
         person = self.person((here.shape[1], here.shape[0]))
         found = [
-            refine(here, scale.texture(p.view), scale.resolution.small(s), person, scale.finest)
+            refine(here, scale.texture(p.view), scale.resolution.small(s), person)
             for p, s in zip(plates, starts, strict=True)
         ]
         return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
+
+    def exact(self, frame: Look, plate: Look, homography: Homography) -> Homography:
+        here, there = detail(frame.pixels), detail(plate.pixels)
+        person = self.person((here.shape[1], here.shape[0]))
+        return self.scales.fine.full(exact(here, there, self.scales.fine.small(homography), person))
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False

@@ -24,6 +24,7 @@ from howard.align.gpu_direct import refine
 from howard.align.gpu_features import DeviceFeatures
 from howard.align.gpu_fusion import are_worth, covered_by, fused, layer_of, left_over
 from howard.align.gpu_person import Person, nobody
+from howard.align.gpu_photometric import detail, exact
 from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_view import agreement, texture_of, view_of
 from howard.align.operations import Closeness, Composed, Look, Scales
@@ -106,8 +107,13 @@ class CudaOperations:
         here, there = scale.texture(frame.view), [scale.texture(p.view) for p in plates]
         person = self.person((here.shape[1], here.shape[0]))
         small = [scale.resolution.small(start) for start in starts]
-        found = refine(here, there, small, person, scale.finest)
+        found = refine(here, there, small, person)
         return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
+
+    def exact(self, frame: Look, plate: Look, homography: Homography) -> Homography:
+        here, there = detail(frame.pixels), detail(plate.pixels)
+        person = self.person((here.shape[1], here.shape[0]))
+        return self.scales.fine.full(exact(here, there, self.scales.fine.small(homography), person))
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False

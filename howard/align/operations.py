@@ -19,6 +19,7 @@ from howard.align.direct import DirectFit
 from howard.align.features import WORKING_SIDE
 from howard.align.fusion import Layer
 from howard.align.geometry import Homography, Resolution, Size
+from howard.align.photometric import fine_size
 from howard.align.robust import REPROJECTION_PIXELS, Match
 from howard.align.view import View, half, view_size
 from howard.frames import Frame
@@ -50,9 +51,8 @@ class Look:
 class Closeness(Enum):
     """How exact direct alignment has to be."""
 
-    CHOOSE = "enough to choose between candidates"
-    LAYER = "for what completes another plate"
-    FINAL = "as exact as can be"
+    CHOOSE = "to choose between candidates"
+    CLOSE = "for `exact` to begin with"
 
 
 class Scales:
@@ -64,14 +64,16 @@ class Scales:
         views = view_size(frame_size), view_size(plate_size)
         self.view = Resolution.of(*sizes, *views)
         self.coarse = Resolution.of(*sizes, half(views[0]), half(views[1]))
+        fine = fine_size(frame_size), fine_size(plate_size)
+        self.fine = Resolution.of(*sizes, *fine)
         self.threshold = REPROJECTION_PIXELS * max(1.0, max(frame_size) / WORKING_SIDE)
         """Of matches, in pixels of the frame."""
 
     def at(self, how: Closeness) -> Scale:
         """What direct alignment looks at."""
         if how is Closeness.CHOOSE:
-            return Scale(self.coarse, lambda view: view.coarse, 1)
-        return Scale(self.view, lambda view: view.texture, 0 if how is Closeness.FINAL else 1)
+            return Scale(self.coarse, lambda view: view.coarse)
+        return Scale(self.view, lambda view: view.texture)
 
 
 class Scale(NamedTuple):
@@ -80,8 +82,6 @@ class Scale(NamedTuple):
     resolution: Resolution
     texture: Callable[[View], Array]
     """The texture of a view that has this size."""
-    finest: int
-    """Of the flow, as `direct.refine` has it."""
 
 
 class Composed(NamedTuple):
@@ -116,6 +116,10 @@ class Operations(Protocol):
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
     ) -> list[DirectFit | None]:
         """Direct alignment of each plate from its start; None where too little is to be seen."""
+        ...
+
+    def exact(self, frame: Look, plate: Look, homography: Homography) -> Homography:
+        """The homography near this one at which the pictures themselves differ least."""
         ...
 
     def find(

@@ -13,6 +13,10 @@ STEP = 4
 """Full pixels between the nodes at which the map is computed; between them it is bilinear, which
 for a homography of video is exact to a hundredth of a pixel."""
 
+EDGE = 0.05
+"""Pixels by which a sample may miss the plate: what alignments err by, which would leave a line of
+holes around the picture where the takes are the same."""
+
 Map = NDArray[np.float32]
 """(H, W, 2) xy in the plate for each pixel of the frame."""
 
@@ -44,16 +48,17 @@ def plate_map(frame_from_plate: Homography, size: tuple[int, int], field: Flow |
 
 
 def is_inside(where: Map, plate_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W), 1 where all four plate pixels that a bilinear sample draws on exist."""
-    last = (plate_size[0] - 1.0, plate_size[1] - 1.0)
-    inside = cv2.inRange(where, (0.0, 0.0), last)
+    """(H, W), 1 where all four plate pixels that a bilinear sample draws on exist, but for EDGE."""
+    last = (plate_size[0] - 1 + EDGE, plate_size[1] - 1 + EDGE)
+    inside = cv2.inRange(where, (-EDGE, -EDGE), last)
     return np.asarray(inside, np.uint8) // np.uint8(255)
 
 
 def resampled(pixels: cv2.typing.MatLike, where: Map) -> NDArray[np.uint8]:
-    """pixels (H', W', 3) at the map's places, bilinear; 0 outside."""
+    """pixels (H', W', 3) at the map's places, bilinear; outside, those of the edge."""
     # No second map: x and y are in the first. The stubs do not know of that form.
-    drawn = cv2.remap(pixels, where, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
+    how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    drawn = cv2.remap(pixels, where, None, **how)  # type: ignore[call-overload]
     return np.asarray(drawn, np.uint8)
 
 

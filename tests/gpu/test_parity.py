@@ -40,9 +40,8 @@ REDUCED = 0.25, 2
 """The same on the stand-in, which takes seconds for a full frame."""
 DECODED_LEVELS = 2
 """NVDEC's RGB and FFmpeg's are rounded differently."""
-CORNER_PIXELS = 0.25
-"""A tenth of a pixel of the view, by which frames are aligned. Seen on the stand-in, at full size:
-up to 0.20, in the median 0.09; either device is up to 0.37 from the truth."""
+CORNER_PIXELS = 0.1
+"""Both end at the same pictures' least difference."""
 PLATE_LEVELS, FURTHER_OFF = 1, 0.06
 """This share of the levels may differ by more: at an edge of 100 levels, a fiftieth of a pixel is
 two. Seen: 0.04."""

@@ -1,0 +1,183 @@
+"""The last step to an exact homography: the pictures themselves, near full resolution.
+
+Inverse compositional Gauss-Newton (Baker and Matthews, *Lucas-Kanade 20 Years On*, IJCV 2004), from
+a homography that is off by a pixel at most. The frame's points with the steepest gradient of each
+cell, outside the person, are looked for in the plate; reweighted, so that what does not belong to
+the plane does not count. Slow shading is taken off both pictures, and one gain matches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from howard.align.geometry import Homography, Size, corners, project
+
+FINE_SIDE = 960
+"""Longest side of the pictures that are compared: at full resolution noise and compression add
+more than detail does."""
+SMOOTH = 3
+"""Pixels of the box that pictures are smoothed by, for gradients that hold between pixels."""
+SHADING = 1 / 30
+"""Of the longest side: the window whose mean is taken off."""
+CELL = 8
+"""Pixels of a side; of each cell one point is looked at."""
+LEAST_SLOPE = 1.5
+"""Levels a pixel: of less, noise decides."""
+FEWEST_POINTS = 200
+ROUNDS = 6
+LEAST_SPREAD = 1.0
+"""Levels: sensor noise; differences below it all count."""
+SPREADS = 1.5
+"""Of the median difference: where a point's weight has begun to fall."""
+CLIPPED = 3.0
+"""Spreads of the first round up to which a difference counts in the cost."""
+GAINS = (0.2, 5.0)
+MOST_PIXELS = 4.0
+"""A corner that moves further was drawn away by something else."""
+
+
+Array = Any
+"""NDArray, or the device's."""
+
+
+class Sums(NamedTuple):
+    """What the points say of one homography."""
+
+    normal: NDArray[np.float64]
+    """(8, 8), J W J^T."""
+    right: NDArray[np.float64]
+    """(8,), J W times what the plate is brighter by."""
+    points: float
+    """How many lie in the plate."""
+    cost: float
+    """Their mean difference, in levels, each up to `limit`."""
+    limit: float
+
+
+def fine_size(size: Size) -> Size:
+    """(width, height) of the pictures that are compared, of pictures of this size."""
+    scale = min(1.0, FINE_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def shading_side(size: Size) -> int:
+    """Of the window whose mean is taken off, at this fine size."""
+    return max(5, round(max(size) * SHADING)) | 1
+
+
+def detail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w) levels of an RGB picture (H, W, 3) at fine size, without slow shading."""
+    size = fine_size(pixels.shape[1::-1])
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    side = shading_side(size)
+    return np.asarray(cv2.blur(luma, (SMOOTH, SMOOTH)) - cv2.blur(luma, (side, side)), np.float32)
+
+
+def exact(
+    frame: NDArray[np.float32],
+    plate: NDArray[np.float32],
+    start: Homography,
+    person: NDArray[np.uint8] | None,
+) -> Homography:
+    """The homography (detail to detail, frame_from_plate) near `start` at which the plate differs
+    least from the frame; `start` where that cannot be told.
+
+    frame, plate: details (h, w). person: (h, w) of the frame's, not 0 where they may be.
+    """
+    across = cv2.Sobel(frame, cv2.CV_32F, 1, 0, scale=1 / 8)
+    along = cv2.Sobel(frame, cv2.CV_32F, 0, 1, scale=1 / 8)
+    at = steepest(across * across + along * along, person)
+    if len(at[0]) < FEWEST_POINTS:
+        return start
+    points = np.vstack([at[1], at[0], np.ones(len(at[0]))])
+    size = frame.shape[1], frame.shape[0]
+    jacobian = np.stack(jacobian_rows(points[0], points[1], across[at], along[at], size))
+    wanted = frame[at].astype(np.float64)
+
+    def sums(homography: Homography, limit: float) -> Sums:
+        where = np.linalg.inv(homography) @ points
+        x, y = ((v / where[2]).astype(np.float32)[None] for v in where[:2])
+        there = np.asarray(cv2.remap(plate, x, y, cv2.INTER_LINEAR)[0], np.float32)
+        inside = (x[0] > 1) & (y[0] > 1)
+        inside &= (x[0] < plate.shape[1] - 2) & (y[0] < plate.shape[0] - 2)
+        if not inside.any():
+            return Sums(np.zeros((8, 8)), np.zeros(8), 0, 0.0, 0.0)
+        error = gain_between(there[inside], wanted[inside]) * there - wanted
+        off = np.abs(error[inside])
+        spread = max(LEAST_SPREAD, SPREADS * float(np.median(off)))
+        limit = min(limit, CLIPPED * spread)
+        weighted = jacobian * (inside / (1 + (error / (2 * spread)) ** 2) ** 2)
+        cost = float(np.minimum(off, limit).mean())
+        return Sums(weighted @ jacobian.T, weighted @ error, float(inside.sum()), cost, limit)
+
+    return descended(start, size, (plate.shape[1], plate.shape[0]), sums)
+
+
+def descended(
+    start: Homography,
+    frame_size: Size,
+    plate_size: Size,
+    sums: Callable[[Homography, float], Sums],
+) -> Homography:
+    """From `start` down, as long as the cost falls. sums: of a homography, and the limit to keep
+    to, infinite at first."""
+    unit = unit_of(frame_size)
+    back = np.linalg.inv(unit)
+    found = best = start
+    least = limit = np.inf
+    for _ in range(ROUNDS):
+        here = sums(found, limit)
+        if here.points < FEWEST_POINTS or here.cost >= least:
+            break
+        best, least, limit = found, here.cost, here.limit if np.isinf(limit) else limit
+        step = np.linalg.solve(here.normal + 1e-6 * np.eye(8), here.right)
+        found = back @ (np.append(step, 0.0).reshape(3, 3) + np.eye(3)) @ unit @ found
+        found = found / found[2, 2]
+    ends = corners(*plate_size)
+    moved = project(best, ends) - project(start, ends)
+    return best if np.hypot(*moved.T).max() < MOST_PIXELS else start
+
+
+def unit_of(size: Size) -> Homography:
+    """Takes pixels to coordinates of about [-1, 1], where the eight unknowns are of one size."""
+    scale = 2 / max(size)
+    return np.array([[scale, 0, -1.0], [0, scale, -scale * size[1] / 2], [0, 0, 1]])
+
+
+def jacobian_rows(x: Array, y: Array, across: Array, along: Array, size: Size) -> list[Array]:
+    """Eight arrays (N,) on either device: how the frame's levels at its pixels x, y change with a
+    homography's first eight entries in unit coordinates, by slopes in levels a pixel."""
+    scale = 2 / max(size)
+    u, v = x * scale - 1, y * scale - scale * size[1] / 2
+    gu, gv = across / scale, along / scale
+    slide = -(gu * u + gv * v)
+    return [gu * u, gu * v, gu, gv * u, gv * v, gv, slide * u, slide * v]
+
+
+def steepest(
+    squared: NDArray[np.float32], person: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of each cell's largest squared slope (h, w), where there is enough and no
+    person."""
+    rows, columns = (n // CELL for n in squared.shape)
+    cells = squared[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)
+    inside = cells.transpose(0, 2, 1, 3).reshape(rows, columns, CELL * CELL).argmax(2)
+    y = inside // CELL + CELL * np.arange(rows)[:, None]
+    x = inside % CELL + CELL * np.arange(columns)
+    keep = squared[y, x] > LEAST_SLOPE**2
+    if person is not None:
+        keep &= person[y, x] == 0
+    return y[keep], x[keep]
+
+
+def gain_between(plate: NDArray[np.floating], frame: NDArray[np.floating]) -> float:
+    """What the plate's levels (N,) are multiplied by to be the frame's: the median of the ratios of
+    those that differ from their surroundings."""
+    clear = np.abs(plate) > np.median(np.abs(plate))
+    return float(np.clip(np.median(frame[clear] / plate[clear]), *GAINS)) if clear.any() else 1.0

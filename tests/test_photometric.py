@@ -1,0 +1,117 @@
+"""The last step to the homography: against exact truth, and the device's against the CPU's."""
+
+import cv2
+import numpy as np
+import pytest
+
+from howard.align import gpu_photometric, photometric
+from howard.align.geometry import corners, project
+
+SIZE = (640, 360)
+EXACT_PIXELS = 0.05
+"""At the corners, of a smooth picture with the noise of a camera: seen up to 0.03."""
+BESIDE_PERSON = 0.1
+"""With half of the points away."""
+PARITY_PIXELS = 0.01
+"""Both devices sum the same points; the device's luma may be a level off."""
+
+
+def place(seed=0):
+    rng = np.random.default_rng(seed)
+    total = np.zeros((SIZE[1] + 80, SIZE[0] + 80, 3))
+    for cells, weight in ((9, 0.4), (30, 0.35), (110, 0.25)):
+        octave = rng.uniform(0, 255, (cells, cells * 3 // 2, 3))
+        total += weight * cv2.resize(octave, total.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.uint8(np.clip(total * 1.6 - 70, 0, 255))
+
+
+def moved(seed, pixels):
+    """A homography that moves the corners by up to some pixels."""
+    ends = corners(*SIZE).astype(np.float32)
+    off = np.random.default_rng(seed).uniform(-pixels, pixels, (4, 2)).astype(np.float32)
+    return cv2.getPerspectiveTransform(ends, ends + off)
+
+
+def takes(seed, gain=1.0, noise=2.0):
+    """Frame, plate, and frame_from_plate between them."""
+    scene, truth = place(seed), moved(seed, 12)
+    inset = np.array([[1, 0, -40.0], [0, 1, -40], [0, 0, 1]])
+    look = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT}
+    plate = cv2.warpPerspective(scene, inset, SIZE, **look).astype(float)
+    frame = cv2.warpPerspective(scene, truth @ inset, SIZE, **look) * gain
+    rng = np.random.default_rng(seed)
+    pictures = [p + rng.normal(0, noise, p.shape) for p in (frame, plate)]
+    return *(np.uint8(np.clip(p, 0, 255)) for p in pictures), truth
+
+
+def off_by(found, truth):
+    """At the corners, in pixels."""
+    return np.hypot(*(project(found, corners(*SIZE)) - project(truth, corners(*SIZE))).T).max()
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_homography_that_is_a_pixel_off_becomes_exact(seed, gain):
+    frame, plate, truth = takes(seed, gain)
+    start = moved(seed + 9, 1.2) @ truth
+    assert off_by(start, truth) > 0.7
+    found = photometric.exact(*map(photometric.detail, (frame, plate)), start, None)
+    assert off_by(found, truth) < EXACT_PIXELS
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_person_does_not_draw_it_away(is_known):
+    frame, plate, truth = takes(1)
+    person = np.zeros(SIZE[::-1], np.uint8)
+    person[60:, 200:420] = 1
+    frame[person == 1] = place(7)[40:-40, 40:-40][person == 1]
+    known = person if is_known else None
+    start = moved(5, 1.0) @ truth
+    found = photometric.exact(*map(photometric.detail, (frame, plate)), start, known)
+    assert off_by(found, truth) < BESIDE_PERSON
+
+
+def test_where_nothing_can_be_told_it_stays_as_it_was():
+    frame, plate, truth = takes(2)
+    flat = photometric.detail(np.full((*SIZE[::-1], 3), 90, np.uint8))
+    here, there = photometric.detail(frame), photometric.detail(plate)
+    beside = np.array([[1, 0, 5000.0], [0, 1, 0], [0, 0, 1]])
+    everywhere = np.ones(SIZE[::-1], np.uint8)
+    for args in ((flat, there, truth), (here, there, beside)):
+        assert photometric.exact(*args, None) is args[2]
+    assert photometric.exact(here, there, truth, everywhere) is truth
+
+
+def test_another_place_does_not_draw_it_far():
+    start = np.eye(3)
+    frame, plate = photometric.detail(takes(0)[0]), photometric.detail(takes(4)[1])
+    found = photometric.exact(frame, plate, start, None)
+    assert off_by(found, start) <= photometric.MOST_PIXELS
+
+
+def test_details_are_at_most_of_the_fine_side():
+    wide = photometric.detail(np.zeros((1080, 1920, 3), np.uint8))
+    assert wide.shape == (540, photometric.FINE_SIDE)
+    assert photometric.detail(np.zeros((90, 160, 3), np.uint8)).shape == (90, 160)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_devices_is_the_cpus(host_gpu, is_known):
+    frame, plate, truth = takes(3, 0.8)
+    person = np.zeros(SIZE[::-1], np.uint8)
+    person[60:, 200:420] = is_known
+    start = moved(8, 1.0) @ truth
+    want = photometric.exact(*map(photometric.detail, (frame, plate)), start, person)
+    there = [gpu_photometric.detail(host_gpu.asarray(p)) for p in (frame, plate)]
+    host_gpu.downloads.clear()
+    got = gpu_photometric.exact(*there, start, host_gpu.asarray(person) if is_known else None)
+    assert off_by(got, want) < PARITY_PIXELS
+    assert 1 < len(host_gpu.downloads) <= photometric.ROUNDS
+    assert max(host_gpu.downloads) <= 600
+
+
+def test_on_the_device_too_it_stays_where_nothing_can_be_told(host_gpu):
+    frame, plate, truth = takes(2)
+    here, there = (gpu_photometric.detail(host_gpu.asarray(p)) for p in (frame, plate))
+    everywhere = host_gpu.asarray(np.ones(SIZE[::-1], np.uint8))
+    assert gpu_photometric.exact(here, there, truth, everywhere) is truth
