@@ -30,6 +30,8 @@ LEAST_SLOPE = 1.5
 """Levels a pixel: of less, noise decides."""
 FEWEST_POINTS = 200
 ROUNDS = 6
+STILL_PIXELS = 0.01
+"""At the corners: a step that moves them less was the last."""
 LEAST_SPREAD = 1.0
 """Levels: sensor noise; differences below it all count."""
 SPREADS = 1.5
@@ -125,23 +127,25 @@ def descended(
     plate_size: Size,
     sums: Callable[[Homography, float], Sums],
 ) -> Homography:
-    """From `start` down, as long as the cost falls. sums: of a homography, and the limit to keep
-    to, infinite at first."""
-    unit = unit_of(frame_size)
+    """From `start` on until it stands still; `start` where that costs more, or leads far away.
+    sums: of a homography, and the limit to keep to, infinite at first."""
+    unit, ends = unit_of(frame_size), corners(*plate_size)
     back = np.linalg.inv(unit)
-    found = best = start
-    least = limit = np.inf
+    first = last = sums(start, np.inf)
+    found, at = start, project(start, ends)
     for _ in range(ROUNDS):
-        here = sums(found, limit)
-        if here.points < FEWEST_POINTS or here.cost >= least:
-            break
-        best, least, limit = found, here.cost, here.limit if np.isinf(limit) else limit
-        step = np.linalg.solve(here.normal + 1e-6 * np.eye(8), here.right)
+        if last.points < FEWEST_POINTS:
+            return start
+        step = np.linalg.solve(last.normal + 1e-6 * np.eye(8), last.right)
         found = back @ (np.append(step, 0.0).reshape(3, 3) + np.eye(3)) @ unit @ found
         found = found / found[2, 2]
-    ends = corners(*plate_size)
-    moved = project(best, ends) - project(start, ends)
-    return best if np.hypot(*moved.T).max() < MOST_PIXELS else start
+        last = sums(found, first.limit)
+        before, at = at, project(found, ends)
+        if np.hypot(*(at - before).T).max() < STILL_PIXELS:
+            break
+    away = np.hypot(*(at - project(start, ends)).T).max()
+    is_better = last.points >= FEWEST_POINTS and last.cost <= first.cost
+    return found if is_better and away < MOST_PIXELS else start
 
 
 def unit_of(size: Size) -> Homography:
