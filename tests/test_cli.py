@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from howard import __version__
 from howard.config import RunConfig
 from howard.engine.__main__ import NOBODY_LISTENS, main, parse
 from howard.engine.progress import Progress
@@ -52,7 +53,7 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
         (["run", "a", "b", "c", "d"], "d"),
         (["run", "a", "b", "--out", "c"], "there is no option --out"),
         (["run", "a", "b", "c", "-overwrite"], "--overwrite"),
-        (["--version"], "there is no command"),
+        (["--versoin"], "did you mean --version?"),
         ([], "there is no command"),
     ],
 )
@@ -69,6 +70,11 @@ def test_help_exits_0(arguments, capsys):
         main(arguments)
     assert exit_.value.code == 0
     assert "SHOT" in capsys.readouterr().out or arguments == ["--help"]
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"howard {__version__}\n"
 
 
 def test_info_tells_what_a_bug_report_needs(capsys):

@@ -1,4 +1,4 @@
-"""The command line: `python -m howard.engine run SHOT CLEAN_PLATE OUT`, and `info`."""
+"""The command line: `python -m howard.engine run SHOT CLEAN_PLATE OUT`, `info`, and `--version`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from howard import __version__
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError
 
@@ -27,6 +28,7 @@ class InfoConfig:
 
 
 COMMANDS: dict[str, Any] = {"run": RunConfig, "info": InfoConfig}
+VERSION = "--version"
 
 
 def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
@@ -52,7 +54,9 @@ def check_words(arguments: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         return
     if command not in COMMANDS:
-        raise ConfigError(f"there is no command {command!r}{nearest(command, list(COMMANDS))}")
+        raise ConfigError(
+            f"there is no command {command!r}{nearest(command, [*COMMANDS, VERSION])}"
+        )
     known = ["--help"]
     for field in fields(COMMANDS[command]):
         if field.default is not MISSING:  # the others are positional
@@ -105,8 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may hold letters that it lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        config = parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(config, RunConfig):
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        if words[:1] == [VERSION]:
+            print(f"howard {__version__}", flush=True)
+        elif isinstance(config := parse(words), RunConfig):
             run_command(config)
         else:
             from howard.engine.info import info
