@@ -331,6 +331,33 @@ def test_a_glob_pattern(tmp_path):
     assert numbers(tmp_path / "plates" / "*.jpg") == [0, 1, 2]
 
 
+@pytest.mark.parametrize("name", ["", "s_%04d.png", "s_*.png"])
+def test_numbers_that_are_missing_are_told_and_close_up(tmp_path, name):
+    for number in (1, 5, 17):
+        media.write_image(tmp_path / "v2" / f"s_{number:04d}.png", media.numbered(number))
+    frames, warnings = read(tmp_path / "v2" / name)
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [media.read_number(frame.pixels) for frame in frames] == [1, 5, 17]
+    (warning,) = warnings
+    assert "lacks 14 of the numbers 1 to 17, the first of them 2" in warning
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["s_0007.png", "s_0008.png", "s_0009.png"],
+        ["a1.png", "b5.png"],
+        ["s_1_1.png", "s_5_3.png"],
+        ["one.png", "two.png"],
+        ["s_0007.png"],
+    ],
+)
+def test_no_number_is_missed_where_none_is_missing_or_none_counts(tmp_path, names):
+    for name in names:
+        media.write_image(tmp_path / name, media.numbered(0))
+    assert read(tmp_path)[1] == []
+
+
 def test_a_file_named_like_a_pattern_is_that_file(tmp_path):
     media.write_image(tmp_path / "plate_%04d.png", media.numbered(5))
     media.write_video(tmp_path / "shot[1].mp4", media.numbered_frames(3))
