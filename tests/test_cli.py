@@ -47,9 +47,11 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
     ("arguments", "told"),
     [
         (["run", "a.mp4"], "CLEAN_PLATE"),
-        (["run", "a", "b", "c", "--batch", "x"], "--batch"),
-        (["run", "a", "b", "c", "--device", "tpu"], "cpu"),
-        (["run", "a", "b", "c", "--bit-depth", "12"], "--bit-depth"),
+        (["run", "a", "b", "c", "--batch", "x"], "howard: --batch is 'x': give a whole number"),
+        (["run", "a", "b", "c", "--device", "gpuu"], "--device is 'gpuu': give auto, cpu, gpu"),
+        (["run", "a", "b", "c", "--plate-search=foo"], "'foo': give nearest, track, global"),
+        (["run", "a", "b", "c", "--bit-depth", "12"], "--bit-depth is '12': give 8, 16"),
+        (["run", "a", "b", "c", "--weights"], "'--weights'"),
         (["run", "a", "b", "c", "d"], "d"),
         (["run", "a", "b", "--out", "c"], "there is no option --out"),
         (["run", "a", "b", "c", "-overwrite"], "--overwrite"),
@@ -61,6 +63,7 @@ def test_what_cannot_be_understood_is_one_line_and_exit_2(capsys, arguments, tol
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
+    assert "helptext" not in error
     assert told in error
 
 

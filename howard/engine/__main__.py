@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import io
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from howard import __version__
+from howard.command_line import parsed
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError
 
@@ -36,16 +35,11 @@ def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
     import tyro
 
     check_words(arguments)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="howard", description=__doc__, args=list(arguments)
-            )
-    except SystemExit as ending:
-        if not ending.code:
-            raise
-        raise ConfigError(f"{in_one_line(said.getvalue())}: see --help") from None
+    return parsed(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="howard", description=__doc__, args=list(arguments)
+        )
+    )
 
 
 def check_words(arguments: Sequence[str]) -> None:
@@ -67,12 +61,6 @@ def check_words(arguments: Sequence[str]) -> None:
         is_option = option.startswith("-") and not option[1:2].isdigit()
         if is_option and option not in (*known, "-h"):
             raise ConfigError(f"there is no option {option}{nearest(option, known)}")
-
-
-def in_one_line(page: str) -> str:
-    """The parser's boxed page of complaint, without its frame and its advice."""
-    text = re.sub(r"[^\x20-\x7e\n]", " ", page).split("For full helptext")[0]
-    return " ".join(text.split()).rstrip(" :")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
