@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from howard.errors import ConfigError
+from howard.errors import ConfigError, OutputError
 
 Parsed = TypeVar("Parsed")
 
@@ -27,6 +28,31 @@ REWORDED = (
     ),
 )
 """How tyro says it, and how Howard does."""
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """For what is printed inside, all of it. Raises OutputError where standard output takes no
+    more, but a pipe that was closed is a BrokenPipeError as ever."""
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop(1)
+        raise OutputError(
+            f"cannot print to standard output: {error.strerror}: free some space, or let it go "
+            "elsewhere"
+        ) from error
+
+
+def drop(*descriptors: int) -> None:
+    """Lose what is still to be flushed there: at the end of the process it would fail again."""
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def parsed(parser: Callable[[], Parsed]) -> Parsed:

@@ -96,6 +96,16 @@ def test_a_pipe_that_nobody_reads_is_no_traceback():
     assert (ended.returncode, ended.stderr) == (NOBODY_LISTENS, b"")
 
 
+@pytest.mark.parametrize("arguments", [["info"], ["run", "--help"], ["--version"]])
+def test_a_full_disk_under_what_is_printed_is_one_line_and_exit_2(arguments):
+    command = [sys.executable, "-m", "howard.engine", *arguments]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "standard output: No space left on device" in line
+
+
 def test_letters_that_the_terminal_lacks_are_no_traceback(monkeypatch):
     monkeypatch.setattr("howard.engine.info.info", lambda: {"path": "d\u00fcne"})
     page = io.BytesIO()

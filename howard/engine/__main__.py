@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from howard import __version__
-from howard.command_line import parsed
+from howard.command_line import drop, parsed, printing
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError
 
@@ -35,11 +34,12 @@ def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
     import tyro
 
     check_words(arguments)
-    return parsed(
-        lambda: tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="howard", description=__doc__, args=list(arguments)
+    with printing():  # the help
+        return parsed(
+            lambda: tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="howard", description=__doc__, args=list(arguments)
+            )
         )
-    )
 
 
 def check_words(arguments: Sequence[str]) -> None:
@@ -84,11 +84,11 @@ def run_command(config: RunConfig) -> None:
         print(f"howard: warning: {warning}", file=sys.stderr)
     if report.fallbacks:
         print(f"howard: {report.fallbacks} frames have no plate of their own", file=sys.stderr)
-    print(
-        f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
-        f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}",
-        flush=True,
-    )
+    with printing():
+        print(
+            f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
+            f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,13 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
         if words[:1] == [VERSION]:
-            print(f"howard {__version__}", flush=True)
+            with printing():
+                print(f"howard {__version__}")
         elif isinstance(config := parse(words), RunConfig):
             run_command(config)
         else:
             from howard.engine.info import info
 
-            print("\n".join(f"{name:32} {value}" for name, value in info().items()), flush=True)
+            rows = info()
+            with printing():
+                print("\n".join(f"{name:32} {value}" for name, value in rows.items()))
     except HowardError as error:
         print(f"howard: {error}", file=sys.stderr)
         return USER_ERROR
@@ -114,8 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(advice, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        for number in (1, 2):  # what is still to be flushed would fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        drop(1, 2)
         return NOBODY_LISTENS
     return 0
 
