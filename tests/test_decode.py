@@ -282,6 +282,36 @@ def test_video_without_a_matrix_keeps_its_levels(tmp_path, pix_fmt):
     assert np.abs(frames[0].pixels.astype(int) - ramp).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("aspect", "turn", "told"),
+    [
+        ("64/45", None, "64:45"),
+        ("64/45", (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30), "45:64"),
+        ("1/1", None, None),
+        ("1280/1279", None, None),
+    ],
+)
+def test_pixels_that_are_not_square_are_told_and_kept(tmp_path, aspect, turn, told):
+    path = media.write_video(
+        tmp_path / "dv.mp4",
+        media.numbered_frames(3),
+        display_matrix=turn,
+        **{"x264-params": f"sar={aspect}"},
+    )
+    frames, warnings = read(path)
+    assert sorted(frames[0].pixels.shape) == [3, 96, 160]
+    assert [f"pixels of {told} " in warning for warning in warnings] == [True] * bool(told)
+
+
+def test_interlacing_is_told(tmp_path):
+    options = {"flags": "+ildct+ilme", "x264-params": "tff=1"}
+    path = media.write_video(tmp_path / "tv.mp4", media.numbered_frames(3), **options)
+    frames, (warning,) = read(path)
+    assert [media.read_number(frame.pixels) for frame in frames] == [0, 1, 2]
+    assert warning.startswith("tv.mp4 is interlaced")
+    assert "bwdif" in warning
+
+
 def test_hdr_is_told(tmp_path):
     path = tmp_path / "hdr.mkv"
     with av.open(str(path), "w") as container:
