@@ -106,6 +106,40 @@ def test_a_full_disk_under_what_is_printed_is_one_line_and_exit_2(arguments):
     assert "standard output: No space left on device" in line
 
 
+class OpenCVError(Exception):
+    """As cv2.error, which is not worth loading OpenCV for."""
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    MemoryError("Unable to allocate 3.00 GiB for an array with shape (3, 32768, 32768)"),
+    OpenCVError("alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes in\n"),
+    RuntimeError("[ONNXRuntimeError] : " + 20 * "a node " + "Failed to allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_too_little_memory_is_one_line_that_says_what_helps(monkeypatch, tmp_path, capsys, error):
+    def starve(*_):
+        raise error
+
+    monkeypatch.setattr("howard.engine.run.run", starve)
+    assert main(["run", "a", "b", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("howard: memory is short")
+    assert "smaller --batch" in line
+    assert len(line) < 320
+
+
+def test_another_error_of_a_library_is_a_bug_and_stays_one(monkeypatch, tmp_path):
+    def fail(*_):
+        raise OpenCVError("error: (-215:Assertion failed) inv_scale_x > 0 in function 'resize'")
+
+    monkeypatch.setattr("howard.engine.run.run", fail)
+    with pytest.raises(OpenCVError):
+        main(["run", "a", "b", str(tmp_path / "out")])
+
+
 def test_letters_that_the_terminal_lacks_are_no_traceback(monkeypatch):
     monkeypatch.setattr("howard.engine.info.info", lambda: {"path": "d\u00fcne"})
     page = io.BytesIO()

@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
+import cv2
 import media
 import numpy as np
 import pytest
@@ -717,6 +719,35 @@ def test_an_error_of_ffmpeg_never_leaves_as_itself(tmp_path, monkeypatch):
         monkeypatch.setattr(RgbConverter, "__call__", fail)
         with pytest.raises(InputError, match=r"shot\.mp4 cannot be decoded after frame"):
             list(reader)
+
+
+def starve(*_):
+    raise av.error.MemoryError(12, "Cannot allocate memory")
+
+
+def test_too_little_memory_is_not_blamed_on_the_video(tmp_path, monkeypatch):
+    from howard.decode.colour import RgbConverter
+    from howard.decode.decoding import Decoding
+
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(10))
+    with closing(Decoding(path)) as decoding:
+        decoding.stream = SimpleNamespace(decode=starve)
+        with pytest.raises(MemoryError):
+            list(decoding._decoded([None]))
+    with closing(open_video(path, 1)) as reader:
+        monkeypatch.setattr(RgbConverter, "__call__", starve)
+        with pytest.raises(MemoryError):
+            list(reader)
+
+
+def test_too_little_memory_is_not_blamed_on_an_image(tmp_path, monkeypatch):
+    def starve(*_):
+        raise cv2.error("(-4:Insufficient memory) Failed to allocate 9 bytes")
+
+    path = media.write_image(tmp_path / "a.png", media.numbered(0))
+    monkeypatch.setattr(cv2, "imdecode", starve)
+    with pytest.raises(cv2.error):
+        open_video(path)
 
 
 def test_closing_from_another_thread_frees_a_consumer_that_waits(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.decode.ahead import Pass, Source, evenly
-from howard.errors import InputError, InputMissing
+from howard.errors import InputError, InputMissing, is_out_of_memory
 from howard.frames import Frame, VideoInfo
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
@@ -73,6 +73,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         # Decoded from memory because imread prints its own line about a file it cannot read.
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except (OSError, cv2.error) as error:
+        if is_out_of_memory(error):
+            raise
         why = getattr(error, "strerror", None) or "too large or damaged"
         raise InputError(f"{path} cannot be read ({why}); export or copy it again") from error
     if bgr is None:

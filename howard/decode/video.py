@@ -130,6 +130,8 @@ class VideoFile:
             if not self._told:
                 self._told = decoding.damage.sentences(self.path.name, self.stated, end_seconds)
                 self.warnings += self._told
+        except MemoryError:  # one of FFmpeg's as well
+            raise
         except av.FFmpegError as error:
             raise InputError(
                 f"{self.path} cannot be decoded after frame {decoding.damage.frames_read} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from howard import __version__
 from howard.command_line import drop, parsed, printing
 from howard.config import RunConfig
-from howard.errors import ConfigError, HowardError
+from howard.errors import ConfigError, HowardError, is_out_of_memory
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -91,6 +92,15 @@ def run_command(config: RunConfig) -> None:
         )
 
 
+def memory_is_short(error: Exception) -> str:
+    """The line about it; what the library says of it tells how much was wanted."""
+    reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+    return (
+        f"memory is short ({reason}): give a smaller --batch or smaller pictures, or end other "
+        "programs; the same command goes on from there"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for what the user can mend, 130 when interrupted, 141 when
     what is printed goes to a pipe that was closed."""
@@ -119,6 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         drop(1, 2)
         return NOBODY_LISTENS
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"howard: {memory_is_short(error)}", file=sys.stderr)
+        return USER_ERROR
     return 0
 
 
