@@ -27,6 +27,7 @@ from typing import Annotated
 
 import tyro
 
+from howard.command_line import parsed
 from howard.errors import ConfigError, HowardError
 from howard.matte import BUILT, DEFAULT_NETWORK, default_weights
 from howard.matte.plan import Precision
@@ -124,7 +125,7 @@ def described(file: Path) -> str:
 
 def main() -> int:
     try:
-        build(tyro.cli(BuildConfig, description=__doc__))
+        build(parsed(lambda: tyro.cli(BuildConfig, description=__doc__)))
     except HowardError as error:
         print(f"build_engine.py: {error}", file=sys.stderr)
         return 2

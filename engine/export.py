@@ -55,12 +55,12 @@ def load_checkpoint(path: Path, name: str | None = None) -> tuple[str, Network]:
     return name, deployable(network)
 
 
-def named_weights(stored: dict[str, Any], name: str | None) -> tuple[str, dict[str, Tensor]]:
+def named_weights(stored: Any, name: str | None) -> tuple[str, dict[str, Tensor]]:
     """Of a checkpoint of our training, or of published weights, which may have been saved from a
     DataParallel. Raises ValueError for anything else."""
-    ours = set(stored) >= {"network", "weights"}
+    ours = isinstance(stored, dict) and set(stored) >= {"network", "weights"}
     weights = stored["weights"] if ours else stored
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not is_weights(weights):
         raise ValueError("it holds no weights")
     holds = str(stored["network"]) if ours else name
     if holds is None:
@@ -68,6 +68,15 @@ def named_weights(stored: dict[str, Any], name: str | None) -> tuple[str, dict[s
     if name not in (None, holds):
         raise ValueError(f"it holds the network {holds!r}")
     return holds, {key.removeprefix("module."): value for key, value in weights.items()}
+
+
+def is_weights(stored: object) -> bool:
+    """Whether these are tensors by name, one or more."""
+    return (
+        isinstance(stored, dict)
+        and bool(stored)
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in stored.items())
+    )
 
 
 def deployable(network: Network) -> Network:

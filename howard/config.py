@@ -38,6 +38,10 @@ CHOICES = {
 """The options that are one of a few words or numbers."""
 
 
+PATHS = "shot", "clean_plate", "out", "weights", "debug"
+"""The options that name a file or a folder."""
+
+
 def check_choices(**given: str | int) -> None:
     """ConfigError for what is none of its option's choices. The command line's parser sees to
     that; a program that calls Howard has no parser."""
@@ -100,6 +104,12 @@ class RunConfig:
     """Threads of the network; 0 takes one per core."""
     writers: int = 2
     """Threads that pack and encode PNGs."""
+
+    def __post_init__(self) -> None:
+        """Paths may be given as text, and as what else names a file, by programs."""
+        for name in PATHS:
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(value))  # frozen for all others
 
     @property
     def align_options(self) -> AlignOptions:

@@ -43,13 +43,15 @@ def loaded() -> Any:
         import cupy
     except ImportError as error:
         raise DeviceError(
-            "CuPy is not installed, which --device gpu needs: pip install cupy-cuda13x "
-            "(or cupy-cuda12x, as the driver's CUDA), or give --device cpu"
+            "CuPy is not installed, which a GPU needs: pip install cupy-cuda13x "
+            "(or cupy-cuda12x, as the driver's CUDA)"
         ) from error
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(f"no NVIDIA GPU can be used ({error}): give --device cpu") from error
+        raise DeviceError(
+            f"no NVIDIA GPU can be used ({error}): see whether nvidia-smi lists one"
+        ) from error
     return cupy
 
 

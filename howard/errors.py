@@ -10,10 +10,14 @@
         └── DeviceMemoryError  it has too little memory                    (also MemoryError)
 
 The message is one line that names what, with which value, and the remedy. The command
-line prints it and exits with status 2; any other exception is a bug and shows a traceback.
+line prints it and exits with status 2, as it does where a library says that memory is short; any
+other exception is a bug and shows a traceback.
 """
 
 from __future__ import annotations
+
+MEMORY_WORDS = "Insufficient memory", "allocate memory", "bad_alloc"
+"""In what OpenCV, ONNX Runtime and the system say; the first two have no kind of error for it."""
 
 
 class HowardError(Exception):
@@ -50,3 +54,8 @@ class DeviceError(HowardError, RuntimeError):
 
 class DeviceMemoryError(DeviceError, MemoryError):
     """The device has not enough memory for what was asked of it at once."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whichever library, says that the host's memory is used up."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY_WORDS)

@@ -311,7 +311,13 @@ def other_shape(weights):
         (lambda w: w, "bgmv3", "there is no network 'bgmv3'; known are howard,"),
         (lambda w: {"a": Malicious()}, "bgmv2-mobilenetv2", "not a checkpoint"),
         (lambda w: {"epoch": 3}, "bgmv2-mobilenetv2", "holds no weights"),
-        (lambda w: {"network": "howard", "weights": 3}, None, "not a checkpoint"),
+        (lambda w: {"network": "howard", "weights": 3}, None, "not a checkpoint.*no weights"),
+        (lambda w: list(w.values()), "bgmv2-mobilenetv2", "not a checkpoint.*no weights"),
+        (
+            lambda w: dict(enumerate(w.values())),
+            "bgmv2-mobilenetv2",
+            "not a checkpoint.*no weights",
+        ),
         (lambda w: {"network": "howard", "weights": w}, "bgmv2-mobilenetv2", "holds the network"),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from howard import __version__
 from howard.config import RunConfig
 from howard.engine.__main__ import NOBODY_LISTENS, main, parse
 from howard.engine.progress import Progress
@@ -46,13 +47,15 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
     ("arguments", "told"),
     [
         (["run", "a.mp4"], "CLEAN_PLATE"),
-        (["run", "a", "b", "c", "--batch", "x"], "--batch"),
-        (["run", "a", "b", "c", "--device", "tpu"], "cpu"),
-        (["run", "a", "b", "c", "--bit-depth", "12"], "--bit-depth"),
+        (["run", "a", "b", "c", "--batch", "x"], "howard: --batch is 'x': give a whole number"),
+        (["run", "a", "b", "c", "--device", "gpuu"], "--device is 'gpuu': give auto, cpu, gpu"),
+        (["run", "a", "b", "c", "--plate-search=foo"], "'foo': give nearest, track, global"),
+        (["run", "a", "b", "c", "--bit-depth", "12"], "--bit-depth is '12': give 8, 16"),
+        (["run", "a", "b", "c", "--weights"], "'--weights'"),
         (["run", "a", "b", "c", "d"], "d"),
         (["run", "a", "b", "--out", "c"], "there is no option --out"),
         (["run", "a", "b", "c", "-overwrite"], "--overwrite"),
-        (["--version"], "there is no command"),
+        (["--versoin"], "did you mean --version?"),
         ([], "there is no command"),
     ],
 )
@@ -60,6 +63,7 @@ def test_what_cannot_be_understood_is_one_line_and_exit_2(capsys, arguments, tol
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
+    assert "helptext" not in error
     assert told in error
 
 
@@ -69,6 +73,11 @@ def test_help_exits_0(arguments, capsys):
         main(arguments)
     assert exit_.value.code == 0
     assert "SHOT" in capsys.readouterr().out or arguments == ["--help"]
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"howard {__version__}\n"
 
 
 def test_info_tells_what_a_bug_report_needs(capsys):
@@ -85,6 +94,50 @@ def test_a_pipe_that_nobody_reads_is_no_traceback():
     ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (NOBODY_LISTENS, b"")
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["run", "--help"], ["--version"]])
+def test_a_full_disk_under_what_is_printed_is_one_line_and_exit_2(arguments):
+    command = [sys.executable, "-m", "howard.engine", *arguments]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "standard output: No space left on device" in line
+
+
+class OpenCVError(Exception):
+    """As cv2.error, which is not worth loading OpenCV for."""
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    MemoryError("Unable to allocate 3.00 GiB for an array with shape (3, 32768, 32768)"),
+    OpenCVError("alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes in\n"),
+    RuntimeError("[ONNXRuntimeError] : " + 20 * "a node " + "Failed to allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_too_little_memory_is_one_line_that_says_what_helps(monkeypatch, tmp_path, capsys, error):
+    def starve(*_):
+        raise error
+
+    monkeypatch.setattr("howard.engine.run.run", starve)
+    assert main(["run", "a", "b", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("howard: memory is short")
+    assert "smaller --batch" in line
+    assert len(line) < 320
+
+
+def test_another_error_of_a_library_is_a_bug_and_stays_one(monkeypatch, tmp_path):
+    def fail(*_):
+        raise OpenCVError("error: (-215:Assertion failed) inv_scale_x > 0 in function 'resize'")
+
+    monkeypatch.setattr("howard.engine.run.run", fail)
+    with pytest.raises(OpenCVError):
+        main(["run", "a", "b", str(tmp_path / "out")])
 
 
 def test_letters_that_the_terminal_lacks_are_no_traceback(monkeypatch):

@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
+import cv2
 import media
 import numpy as np
 import pytest
@@ -282,6 +284,36 @@ def test_video_without_a_matrix_keeps_its_levels(tmp_path, pix_fmt):
     assert np.abs(frames[0].pixels.astype(int) - ramp).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("aspect", "turn", "told"),
+    [
+        ("64/45", None, "64:45"),
+        ("64/45", (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30), "45:64"),
+        ("1/1", None, None),
+        ("1280/1279", None, None),
+    ],
+)
+def test_pixels_that_are_not_square_are_told_and_kept(tmp_path, aspect, turn, told):
+    path = media.write_video(
+        tmp_path / "dv.mp4",
+        media.numbered_frames(3),
+        display_matrix=turn,
+        **{"x264-params": f"sar={aspect}"},
+    )
+    frames, warnings = read(path)
+    assert sorted(frames[0].pixels.shape) == [3, 96, 160]
+    assert [f"pixels of {told} " in warning for warning in warnings] == [True] * bool(told)
+
+
+def test_interlacing_is_told(tmp_path):
+    options = {"flags": "+ildct+ilme", "x264-params": "tff=1"}
+    path = media.write_video(tmp_path / "tv.mp4", media.numbered_frames(3), **options)
+    frames, (warning,) = read(path)
+    assert [media.read_number(frame.pixels) for frame in frames] == [0, 1, 2]
+    assert warning.startswith("tv.mp4 is interlaced")
+    assert "bwdif" in warning
+
+
 def test_hdr_is_told(tmp_path):
     path = tmp_path / "hdr.mkv"
     with av.open(str(path), "w") as container:
@@ -329,6 +361,33 @@ def test_a_glob_pattern(tmp_path):
     write_numbered_images(tmp_path / "plates", ["a1.jpg", "a2.jpg", "a10.jpg"])
     write_numbered_images(tmp_path / "plates", ["a1.png"])
     assert numbers(tmp_path / "plates" / "*.jpg") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["", "s_%04d.png", "s_*.png"])
+def test_numbers_that_are_missing_are_told_and_close_up(tmp_path, name):
+    for number in (1, 5, 17):
+        media.write_image(tmp_path / "v2" / f"s_{number:04d}.png", media.numbered(number))
+    frames, warnings = read(tmp_path / "v2" / name)
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [media.read_number(frame.pixels) for frame in frames] == [1, 5, 17]
+    (warning,) = warnings
+    assert "lacks 14 of the numbers 1 to 17, the first of them 2" in warning
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["s_0007.png", "s_0008.png", "s_0009.png"],
+        ["a1.png", "b5.png"],
+        ["s_1_1.png", "s_5_3.png"],
+        ["one.png", "two.png"],
+        ["s_0007.png"],
+    ],
+)
+def test_no_number_is_missed_where_none_is_missing_or_none_counts(tmp_path, names):
+    for name in names:
+        media.write_image(tmp_path / name, media.numbered(0))
+    assert read(tmp_path)[1] == []
 
 
 def test_a_file_named_like_a_pattern_is_that_file(tmp_path):
@@ -660,6 +719,35 @@ def test_an_error_of_ffmpeg_never_leaves_as_itself(tmp_path, monkeypatch):
         monkeypatch.setattr(RgbConverter, "__call__", fail)
         with pytest.raises(InputError, match=r"shot\.mp4 cannot be decoded after frame"):
             list(reader)
+
+
+def starve(*_):
+    raise av.error.MemoryError(12, "Cannot allocate memory")
+
+
+def test_too_little_memory_is_not_blamed_on_the_video(tmp_path, monkeypatch):
+    from howard.decode.colour import RgbConverter
+    from howard.decode.decoding import Decoding
+
+    path = media.write_video(tmp_path / "shot.mp4", media.numbered_frames(10))
+    with closing(Decoding(path)) as decoding:
+        decoding.stream = SimpleNamespace(decode=starve)
+        with pytest.raises(MemoryError):
+            list(decoding._decoded([None]))
+    with closing(open_video(path, 1)) as reader:
+        monkeypatch.setattr(RgbConverter, "__call__", starve)
+        with pytest.raises(MemoryError):
+            list(reader)
+
+
+def test_too_little_memory_is_not_blamed_on_an_image(tmp_path, monkeypatch):
+    def starve(*_):
+        raise cv2.error("(-4:Insufficient memory) Failed to allocate 9 bytes")
+
+    path = media.write_image(tmp_path / "a.png", media.numbered(0))
+    monkeypatch.setattr(cv2, "imdecode", starve)
+    with pytest.raises(cv2.error):
+        open_video(path)
 
 
 def test_closing_from_another_thread_frees_a_consumer_that_waits(tmp_path, monkeypatch):

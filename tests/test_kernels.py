@@ -601,5 +601,5 @@ def test_without_a_gpu_the_error_names_the_remedy(monkeypatch):
     fake = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
     monkeypatch.setitem(sys.modules, "cupy", fake)
     cuda.loaded.cache_clear()
-    with pytest.raises(DeviceError, match="--device cpu"):
+    with pytest.raises(DeviceError, match="no NVIDIA GPU can be used"):
         cuda.cupy()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 
 from howard.errors import WeightsError
@@ -149,6 +150,15 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path):
         open_session(bad, 1)
     assert "bad.onnx" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_too_little_memory_is_not_blamed_on_the_weights(monkeypatch):
+    def starve(*_, **__):
+        raise RuntimeError("Load model failed:std::bad_alloc")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", starve)
+    with pytest.raises(RuntimeError, match="bad_alloc"):
+        OnnxMattingNetwork(default_weights(), 1)
 
 
 def test_an_unknown_network_has_no_default_weights():

@@ -338,6 +338,9 @@ def test_the_command_line_builds_a_plan(engine_plan, tensorrt, tmp_path, monkeyp
         ([], "give one checkpoint"),
         (["a.pt", "--weights", "b.onnx"], "give one checkpoint, or --weights"),
         (["--plan", "--opt", "1080p"], "'1080p' is no size: give WIDTHxHEIGHT"),
+        (["--chekpoint", "a.pt"], "there is no option --chekpoint: did you mean --checkpoint?"),
+        (["--plan", "--precision", "fp7"], "--precision is 'fp7': give fp16, fp32, int8"),
+        (["a.pt", "b.pt"], "b.pt"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_one_line(monkeypatch, capsys, options, error):
@@ -345,7 +348,21 @@ def test_a_command_that_cannot_be_meant_is_one_line(monkeypatch, capsys, options
 
     monkeypatch.setattr("sys.argv", ["build_engine.py", *options])
     assert build_engine.main() == 2
-    assert error in capsys.readouterr().err
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    assert error in told
+
+
+def test_without_cupy_a_plan_is_not_advised_what_only_a_run_has(monkeypatch, capsys):
+    import build_engine
+
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    cuda.loaded.cache_clear()
+    monkeypatch.setattr("sys.argv", ["build_engine.py", "--plan"])
+    assert build_engine.main() == 2
+    told = capsys.readouterr().err
+    assert "CuPy is not installed" in told
+    assert "--device" not in told
 
 
 # The stand-in against the real bindings

@@ -246,7 +246,7 @@ def test_gpus_are_refused_plainly_where_there_are_none(videos, tmp_path, capsys)
     assert main(["run", *map(str, videos), str(tmp_path / "out"), "--gpus=0"]) == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
-    assert "--device" in error
+    assert "leave --gpus out" in error
     assert not (tmp_path / "out").exists()
 
 

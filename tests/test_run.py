@@ -140,6 +140,13 @@ def test_a_missing_picture_alone_is_made_again(videos, finished, tmp_path):
     assert len(report(out)["frames"]) == 6
 
 
+def test_paths_may_be_text(videos, tmp_path):
+    shot, clean_plate = map(str, videos)
+    config = RunConfig(shot, clean_plate, str(tmp_path / "out"), frames=":1", debug=str(tmp_path))
+    assert config == RunConfig(*videos, tmp_path / "out", frames=":1", debug=tmp_path)
+    assert run(config).frames == 1
+
+
 def test_a_still_clean_plate_serves_every_frame(videos, tmp_path):
     still = write_image(tmp_path / "plate.png", plate_frame(3))
     run(RunConfig(videos[0], still, tmp_path / "out"))

@@ -85,7 +85,7 @@ class Converter(Protocol):
 class RgbConverter:
     """Converts the pictures of one video, all to the size and pose of its first.
 
-    What it cannot keep (HDR, a change of size) it says once in `warnings`.
+    What it cannot keep or mend (HDR, fields, a change of size) it says once in `warnings`.
     """
 
     def __init__(self, first: av.VideoFrame, name: str, warnings: list[str]) -> None:
@@ -95,6 +95,11 @@ class RgbConverter:
         if first.color_trc in HDR_TRANSFERS:
             transfer = HDR_TRANSFERS[first.color_trc]
             warnings.append(f"{name} is HDR ({transfer}): its colours are not tone-mapped")
+        if self.coding.is_interlaced:
+            warnings.append(
+                f"{name} is interlaced, and each of its frames is used as it is, two moments in "
+                "one: deinterlace it first, for example with ffmpeg -i FILE -vf bwdif"
+            )
 
     def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) upright RGB, full range, contiguous, in memory of its own."""

@@ -69,6 +69,8 @@ class Decoding:
         for packet in packets:
             try:
                 pictures = self.stream.decode(packet)
+            except MemoryError:  # no damage, which gives this in containers, not in decoders
+                raise
             except av.FFmpegError:
                 self.damage.skip_packet()
                 continue

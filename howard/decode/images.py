@@ -6,6 +6,7 @@ import glob
 import re
 import time
 from collections.abc import Generator, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.decode.ahead import Pass, Source, evenly
-from howard.errors import InputError, InputMissing
+from howard.errors import InputError, InputMissing, is_out_of_memory
 from howard.frames import Frame, VideoInfo
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
@@ -72,6 +73,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         # Decoded from memory because imread prints its own line about a file it cannot read.
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except (OSError, cv2.error) as error:
+        if is_out_of_memory(error):
+            raise
         why = getattr(error, "strerror", None) or "too large or damaged"
         raise InputError(f"{path} cannot be read ({why}); export or copy it again") from error
     if bgr is None:
@@ -86,12 +89,34 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def _images(files: Iterable[Path]) -> list[Path]:
     """The images among `files`, in natural order: frame2 before frame10."""
 
-    def key(file: Path) -> list[str | int]:
-        # Text and numbers take turns, so that like is compared with like.
-        parts = re.split("([0-9]+)", str(file))
-        return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+    return sorted((file for file in files if is_image(file) and file.is_file()), key=_parts)
 
-    return sorted((file for file in files if is_image(file) and file.is_file()), key=key)
+
+def _parts(file: Path) -> list[str | int]:
+    """The name's text and numbers, which take turns, so that like is compared with like."""
+    parts = re.split("([0-9]+)", str(file))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def _gaps(path: Path, files: list[Path]) -> list[str]:
+    """A sentence about the numbers that a sequence passes over; none where more than one number
+    of the names varies, or their text does: these are no frames of one numbering."""
+    names = [_parts(file) for file in files]
+    if len({tuple(name[::2]) for name in names}) > 1:
+        return []
+    columns = [set(column) for column in zip(*(name[1::2] for name in names), strict=True)]
+    varying = [[int(number) for number in column] for column in columns if len(column) > 1]
+    if len(varying) != 1:
+        return []
+    numbers = sorted(varying[0])
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+    if not missing:
+        return []
+    first = next(a + 1 for a, b in pairwise(numbers) if b != a + 1)
+    return [
+        f"{path} lacks {missing} of the numbers {numbers[0]} to {numbers[-1]}, the first of "
+        f"them {first}: its {len(files)} images are taken as frames without a gap"
+    ]
 
 
 def _open(path: Path, files: list[Path], still: bool = False) -> Source:
@@ -109,7 +134,7 @@ def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     def sample(count: int) -> Pass:
         return _frames(files, evenly(count, len(files)), (width, height))
 
-    return Source(info, [], first, frames, read_from, sample)
+    return Source(info, _gaps(path, files), first, frames, read_from, sample)
 
 
 def _frames(

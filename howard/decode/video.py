@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 
 from howard.decode.ahead import Pass, Source, evenly
-from howard.decode.colour import Converter, RgbConverter
+from howard.decode.colour import SWAPS_AXES, Converter, RgbConverter
 from howard.decode.damage import Stated
 from howard.decode.decoding import Decoding, Lost
 from howard.decode.packets import Keyframe, PacketTable, list_packets
@@ -27,6 +27,7 @@ from howard.errors import InputError
 from howard.frames import Frame, VideoInfo
 
 RATE_IF_UNKNOWN = 30  # for the times of a stream that has neither times nor a rate
+SQUARE = 0.01  # how far from 1:1 pixels may be that nobody sees: sizes are rounded by encoders
 NO_TIME = -(2**63)  # as FFmpeg has it
 
 
@@ -51,6 +52,8 @@ class VideoFile:
         self.warnings: list[str] = []
         self.stated = Stated(None, False, None)
         self.rate: Fraction | None = None
+        self.pixel_aspect = Fraction(1)
+        """Width to height, as stored."""
         self.time_base = 0.0
         """Seconds."""
         self.container, self.codec, self.streams = "", "", 0
@@ -127,6 +130,8 @@ class VideoFile:
             if not self._told:
                 self._told = decoding.damage.sentences(self.path.name, self.stated, end_seconds)
                 self.warnings += self._told
+        except MemoryError:  # one of FFmpeg's as well
+            raise
         except av.FFmpegError as error:
             raise InputError(
                 f"{self.path} cannot be decoded after frame {decoding.damage.frames_read} "
@@ -150,6 +155,7 @@ class VideoFile:
     def _open(self) -> Decoding:
         decoding = Decoding(self.path)
         self.stated, self.rate = decoding.stated, decoding.rate
+        self.pixel_aspect = decoding.stream.sample_aspect_ratio or Fraction(1)
         self.time_base = decoding.time_base
         self.container = decoding.container.format.name
         self.codec = decoding.stream.codec_context.codec.canonical_name
@@ -160,8 +166,19 @@ class VideoFile:
         """`picture` in the size and pose of the video's first; `clock` is when work on it began."""
         if self.convert is None:
             self.convert = RgbConverter(picture, self.path.name, self.warnings)
+            self._tell_pixel_aspect(self.convert.coding.pose)
         pixels = self.convert(picture)
         return Frame(index, seconds, pixels, (time.perf_counter() - clock) * 1000)
+
+    def _tell_pixel_aspect(self, pose: int) -> None:
+        """Warn of pixels that are not square, as they lie once a picture is turned upright."""
+        aspect = 1 / self.pixel_aspect if pose & SWAPS_AXES else self.pixel_aspect
+        if abs(aspect - 1) > SQUARE:
+            self.warnings.append(
+                f"{self.path.name} has pixels of {aspect.numerator}:{aspect.denominator} (width to "
+                "height), and the pictures keep them: set this pixel aspect ratio in the "
+                "compositing program"
+            )
 
     def _compare(self, index: int, picture: av.VideoFrame) -> bool:
         """Learn the time of frame `index`, or see whether the table is right about it."""

@@ -1,19 +1,19 @@
-"""The command line: `python -m howard.engine run SHOT CLEAN_PLATE OUT`, and `info`."""
+"""The command line: `python -m howard.engine run SHOT CLEAN_PLATE OUT`, `info`, and `--version`."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import io
-import os
-import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from howard import __version__
+from howard.command_line import drop, parsed, printing
 from howard.config import RunConfig
-from howard.errors import ConfigError, HowardError
+from howard.errors import ConfigError, HowardError, is_out_of_memory
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ class InfoConfig:
 
 
 COMMANDS: dict[str, Any] = {"run": RunConfig, "info": InfoConfig}
+VERSION = "--version"
 
 
 def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
@@ -34,16 +35,12 @@ def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
     import tyro
 
     check_words(arguments)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(
+    with printing():  # the help
+        return parsed(
+            lambda: tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="howard", description=__doc__, args=list(arguments)
             )
-    except SystemExit as ending:
-        if not ending.code:
-            raise
-        raise ConfigError(f"{in_one_line(said.getvalue())}: see --help") from None
+        )
 
 
 def check_words(arguments: Sequence[str]) -> None:
@@ -52,7 +49,9 @@ def check_words(arguments: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         return
     if command not in COMMANDS:
-        raise ConfigError(f"there is no command {command!r}{nearest(command, list(COMMANDS))}")
+        raise ConfigError(
+            f"there is no command {command!r}{nearest(command, [*COMMANDS, VERSION])}"
+        )
     known = ["--help"]
     for field in fields(COMMANDS[command]):
         if field.default is not MISSING:  # the others are positional
@@ -63,12 +62,6 @@ def check_words(arguments: Sequence[str]) -> None:
         is_option = option.startswith("-") and not option[1:2].isdigit()
         if is_option and option not in (*known, "-h"):
             raise ConfigError(f"there is no option {option}{nearest(option, known)}")
-
-
-def in_one_line(page: str) -> str:
-    """The parser's boxed page of complaint, without its frame and its advice."""
-    text = re.sub(r"[^\x20-\x7e\n]", " ", page).split("For full helptext")[0]
-    return " ".join(text.split()).rstrip(" :")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -92,10 +85,19 @@ def run_command(config: RunConfig) -> None:
         print(f"howard: warning: {warning}", file=sys.stderr)
     if report.fallbacks:
         print(f"howard: {report.fallbacks} frames have no plate of their own", file=sys.stderr)
-    print(
-        f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
-        f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}",
-        flush=True,
+    with printing():
+        print(
+            f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
+            f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
+        )
+
+
+def memory_is_short(error: Exception) -> str:
+    """The line about it; what the library says of it tells how much was wanted."""
+    reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+    return (
+        f"memory is short ({reason}): give a smaller --batch or smaller pictures, or end other "
+        "programs; the same command goes on from there"
     )
 
 
@@ -105,13 +107,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may hold letters that it lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        config = parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(config, RunConfig):
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        if words[:1] == [VERSION]:
+            with printing():
+                print(f"howard {__version__}")
+        elif isinstance(config := parse(words), RunConfig):
             run_command(config)
         else:
             from howard.engine.info import info
 
-            print("\n".join(f"{name:32} {value}" for name, value in info().items()), flush=True)
+            rows = info()
+            with printing():
+                print("\n".join(f"{name:32} {value}" for name, value in rows.items()))
     except HowardError as error:
         print(f"howard: {error}", file=sys.stderr)
         return USER_ERROR
@@ -120,9 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(advice, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        for number in (1, 2):  # what is still to be flushed would fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        drop(1, 2)
         return NOBODY_LISTENS
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"howard: {memory_is_short(error)}", file=sys.stderr)
+        return USER_ERROR
     return 0
 
 

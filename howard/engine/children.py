@@ -14,7 +14,7 @@ from dataclasses import MISSING, fields
 
 from howard.config import RunConfig
 from howard.cuda import cupy
-from howard.errors import ConfigError, HowardError
+from howard.errors import ConfigError, DeviceError, HowardError
 
 END_SECONDS = 30.0
 """For a process to finish the picture that it is at, once it is told to stop."""
@@ -32,7 +32,10 @@ def gpu_seats(count: int) -> list[Seat]:
     there are fewer, DeviceError where there is none."""
     if count == 1:
         return [{}]
-    there = cupy().cuda.runtime.getDeviceCount()
+    try:
+        there = cupy().cuda.runtime.getDeviceCount()
+    except DeviceError as error:
+        raise DeviceError(f"{error}, or leave --gpus out") from error
     if count > there:
         raise ConfigError(f"--gpus is {count}, but {there} can be used: give 0, for all of them")
     given = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -129,7 +129,10 @@ def gpu(config: RunConfig) -> Device:
     """
     from howard.cuda import cupy, traffic
 
-    cp = cupy()
+    try:
+        cp = cupy()
+    except DeviceError as error:
+        raise DeviceError(f"{error}, or give --device cpu") from error
     if config.network == "context-switching":
         raise ConfigError("--network context-switching runs on the CPU alone: give --device cpu")
     from howard.align import gpu_opencv

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from howard.errors import WeightsError
+from howard.errors import WeightsError, is_out_of_memory
 from howard.frames import Frame, Matte, Plate
 from howard.matte.holes import REACH, fill_holes
 
@@ -110,6 +110,8 @@ def open_session(
             str(weights), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime raises a kind per cause, none of them public
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"{weights} is not a model that ONNX Runtime can load: {reason}"

@@ -71,7 +71,7 @@ def needs_of(weights: Path) -> Needs:
     if unknown := set(inputs) - {"frame", "plate"} - SMALL:
         raise WeightsError(
             f"{weights} takes {', '.join(sorted(unknown))}, which is not prepared on a GPU: "
-            "give --device cpu"
+            "it can only be run with --device cpu"
         )
     needs = inputs, tuple(o.name for o in session.get_outputs())
     full_multiple = stored_number(session, weights, "full_multiple")
