@@ -224,17 +224,15 @@ class TrackingAligner:
         ]
         finer = {c.plate_index: c for c in self.judged(look, guesses)}
         pairs = [(c, finer.get(c.plate_index)) for c in found]
-        return [
-            self.exact(look, new if new and new.cost <= old.cost + SWITCH_LEVELS else old)
-            for old, new in pairs
+        better = [
+            new if new and new.cost <= old.cost + SWITCH_LEVELS else old for old, new in pairs
         ]
-
-    def exact(self, look: Look, best: Candidate) -> Candidate:
-        """As exact as the pixels allow."""
-        _, plate = self.window.get(best.plate_index)
-        homography = self.operations.exact(look, plate, best.homography)
+        exact = self.operations.exact(look, plates, [c.homography for c in better])
         sizes = self.plate_size, self.frame_size
-        return replace(best, homography=homography) if is_plausible(homography, *sizes) else best
+        return [
+            replace(c, homography=homography) if is_plausible(homography, *sizes) else c
+            for c, homography in zip(better, exact, strict=True)
+        ]
 
     def fall_back(self, frame_index: int, look: Look) -> tuple[str, Candidate]:
         """The last good homography, moved along the clean plate; before one, the identity."""

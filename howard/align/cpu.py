@@ -84,10 +84,15 @@ class OpenCVOperations:
         ]
         return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
 
-    def exact(self, frame: Look, plate: Look, homography: Homography) -> Homography:
-        here, there = detail(frame.pixels), detail(plate.pixels)
+    def exact(
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
+    ) -> list[Homography]:
+        here, scale = detail(frame.pixels), self.scales.fine
         person = self.person((here.shape[1], here.shape[0]))
-        return self.scales.fine.full(exact(here, there, self.scales.fine.small(homography), person))
+        return [
+            scale.full(exact(here, detail(plate.pixels), scale.small(start), person))
+            for plate, start in zip(plates, starts, strict=True)
+        ]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False

@@ -118,8 +118,10 @@ class Operations(Protocol):
         """Direct alignment of each plate from its start; None where too little is to be seen."""
         ...
 
-    def exact(self, frame: Look, plate: Look, homography: Homography) -> Homography:
-        """The homography near this one at which the pictures themselves differ least."""
+    def exact(
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
+    ) -> list[Homography]:
+        """The homographies near these at which the pictures themselves differ least."""
         ...
 
     def find(
