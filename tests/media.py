@@ -105,6 +105,8 @@ def write_video(
             if isinstance(picture, np.ndarray):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if stream is None:
+                if codec == "libx264":  # its macroblock tree writes other pictures on every run
+                    options = {"mbtree": 0} | options
                 options = {key: str(value) for key, value in options.items()}
                 stream = container.add_stream(codec, rate=rate, options=options)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt

@@ -166,7 +166,7 @@ def pad(picture: NDArray[np.uint8], bottom: int, right: int) -> NDArray[np.uint8
 def shrink(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Area average; bilinear where a side grows to its multiple."""
     grows = picture.shape[1] < size[0] or picture.shape[0] < size[1]
-    how = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    how = cv2.INTER_LINEAR_EXACT if grows else cv2.INTER_AREA
     return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
 
 
