@@ -22,7 +22,7 @@ from engine.export import (  # noqa: E402
 from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
 from engine.networks.howard import GROUPS, BestMatch, best_match, matte  # noqa: E402
 from engine.training.batches import MaterialConfig, pictures, split  # noqa: E402
-from engine.training.losses import laplacian_loss, matting_loss  # noqa: E402
+from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402
 from engine.training.people import People, premultiplied  # noqa: E402
 from engine.training.scenes import Material, sample  # noqa: E402
 from engine.training.train import TrainConfig, save, train  # noqa: E402
@@ -234,8 +234,8 @@ def test_fine_tuning_folders_may_hold_any_pictures(tmp_path):
 
 def test_the_losses_are_zero_for_the_truth_and_grow_with_the_error():
     alpha, foreground = torch.rand(2, 1, 32, 32), torch.rand(2, 3, 32, 32)
-    sure = torch.zeros(2, 1, 16, 16)
-    loss, difference = matting_loss(alpha, foreground, sure, alpha, foreground)
+    hard, sure = alpha.round(), torch.zeros(2, 1, 16, 16)
+    loss, difference = matting_loss(hard, foreground, sure, hard, foreground)
     assert loss == difference == 0
     near = laplacian_loss(alpha + 0.1 * torch.randn_like(alpha), alpha)
     assert 0 < near < laplacian_loss(alpha + 0.3 * torch.randn_like(alpha), alpha)
@@ -245,6 +245,15 @@ def test_the_foreground_counts_only_where_it_is_seen():
     alpha, sure = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 8, 8)
     loss, _ = matting_loss(alpha, torch.ones(1, 3, 16, 16), sure, alpha, torch.zeros(1, 3, 16, 16))
     assert loss == 0
+
+
+def test_what_is_sure_and_wrong_still_has_a_gradient():
+    logit = torch.full((1, 1, 16, 16), -12.0, requires_grad=True)
+    colour, sure = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 8, 8)
+    true_alpha = torch.ones(1, 1, 16, 16)
+    matting_loss(torch.sigmoid(logit), colour, sure, true_alpha, colour)[0].backward()
+    assert logit.grad is not None
+    assert float(logit.grad.sum()) == pytest.approx(-ENTROPY, rel=1e-2)
 
 
 def test_doubt_learns_the_error_of_alpha():

@@ -296,5 +296,5 @@ def matte(logit: Tensor, step: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
     the person and the place behind are, so that it may come from the base, and alpha and frame
     bring the strands. An opaque pixel keeps exactly the frame's colour.
     """
-    alpha = torch.sigmoid(logit)
+    alpha = torch.sigmoid(logit.float() if torch.is_autocast_enabled(logit.device.type) else logit)
     return alpha, (frame + (1 - alpha) * step).clamp(0, 1)

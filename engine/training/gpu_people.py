@@ -54,7 +54,7 @@ def foreground(
     layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
     holding = draw.chance(np.where(plausible, 0.4, 0.1))[~objects]
     layer = draw.change(layer, ~objects, lambda d, x: put(d, material, height, width, holding))
-    hidden = draw.chance(0.2)
+    hidden = draw.chance(0.3)
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
     )

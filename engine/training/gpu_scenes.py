@@ -77,10 +77,11 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray) -> Batch:
     """What the cameras of both takes, and then the aligner, make of it."""
     height, width = scene.alpha.shape[2:]
     shot_light = Light(draw, height, width, draw.chance(0.5).astype(np.float32))
-    shot_light.night(draw.chance(0.1))
+    shot_light.night(draw.chance(0.15))
+    shot_light.lamps(draw.chance(0.25))
     strength = draw.choice([0.0, 0.3, 1.0], [0.3, 0.4, 0.3])
     plate_light = Light(draw, height, width, strength)
-    plate_light.lamps(draw.chance(0.25))
+    plate_light.lamps(draw.chance(0.4))
     frame = expose(draw, shot_light(scene.frame))
     plate = expose(draw, plate_light(shot_light(scene.places.plate)))
     covered = (scene.places.coverage > 0.99).float()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+ENTROPY = 0.3
+"""Weight of the cross-entropy of alpha."""
+
 
 def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4) -> Tensor:
     """L1 over a Laplacian pyramid, coarser levels weighted by their area (Hou & Liu 2019)."""
@@ -24,13 +27,15 @@ def matting_loss(
     """Total loss, and the mean absolute difference of alpha (detached, for the log).
 
     The foreground counts only where it is seen (alpha above 0.02). `doubt`, at any smaller size,
-    learns the error that alpha has there.
+    learns the error that alpha has there. The cross-entropy is there for what alpha is sure of and
+    wrong about: through the sigmoid the differences have no gradient there.
     """
     errors = (alpha - true_alpha).abs()
     seen = (true_alpha > 0.02).float()
     colour = ((foreground - true_foreground).abs() * seen).sum() / (3 * seen.sum() + 1)
     expected = F.adaptive_avg_pool2d(errors.detach(), (doubt.shape[2], doubt.shape[3]))
     loss = errors.mean() + laplacian_loss(alpha, true_alpha) + 0.4 * colour
+    loss = loss + ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
     return loss + F.mse_loss(doubt, expected), errors.detach().mean()
 
 

@@ -82,10 +82,12 @@ def sample(
     frame, colour, alpha = composite(live, people)
     strength = rng.choice([0.0, 0.3, 1.0], p=[0.3, 0.4, 0.3])
     shot_light = camera.Light(rng, height, width, 1.0 if rng.random() < 0.5 else 0.0)
-    if rng.random() < 0.1:
+    if rng.random() < 0.15:
         shot_light.night(rng)
-    plate_light = camera.Light(rng, height, width, strength)
     if rng.random() < 0.25:
+        shot_light.lamps(rng)
+    plate_light = camera.Light(rng, height, width, strength)
+    if rng.random() < 0.4:
         plate_light.lamps(rng)
     frame = camera.expose(rng, shot_light(frame))
     plate = camera.expose(rng, plate_light(shot_light(place.plate)))
@@ -267,7 +269,7 @@ def make_people(
             layer = put(rng, height, width, material.people.pick(rng))
             if rng.random() < (0.4 if place.plausible else 0.1):
                 layer = hold(rng, layer)
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             layer = camouflage(rng, layer, place.live)
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
