@@ -115,10 +115,9 @@ class CudaOperations:
     ) -> list[Homography]:
         here, scale = detail(frame.pixels), self.scales.fine
         person = self.person((here.shape[1], here.shape[0]))
-        return [
-            scale.full(exact(here, detail(plate.pixels), scale.small(start), person))
-            for plate, start in zip(plates, starts, strict=True)
-        ]
+        there = [detail(plate.pixels) for plate in plates]
+        found = exact(here, there, [scale.small(start) for start in starts], person)
+        return [scale.full(homography) for homography in found]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False
