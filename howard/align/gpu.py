@@ -155,10 +155,19 @@ class CudaOperations:
         holes, poor = left_over(first, frame.view, self.person(frame.view.size))
         return holes, *are_worth(holes, poor)
 
-    def fills(self, frame: Look, plate: Look, homography: Homography, holes: Array) -> bool:
-        small = self.scales.view.small(homography)
-        covered = covered_by(plate.view, small, frame.view.size)
-        return are_worth(holes & (covered != 0))[0]
+    def fills(
+        self,
+        frame: Look,
+        plates: Sequence[Look],
+        homographies: Sequence[Homography],
+        holes: Array,
+    ) -> list[bool]:
+        if not plates:
+            return []
+        small = map(self.scales.view.small, homographies)
+        size = frame.view.size
+        covered = (covered_by(p.view, h, size) for p, h in zip(plates, small, strict=True))
+        return are_worth(*(holes & (c != 0) for c in covered))
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
         plate, is_fused = self.drawn(*layers[0]), False
