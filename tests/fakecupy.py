@@ -6,13 +6,16 @@ Arrays are NumPy arrays that say `get`, as CuPy's do; kernels of `kernels/` run 
 `hostcuda`. Streams and events do nothing: all work is done when a call returns. Only what Howard
 calls is here; anything else is an AttributeError, as it should be.
 
-Stricter than NumPy where CuPy is: a device array does not turn into a NumPy array by itself, and
-`asnumpy` and `get` are counted in `downloads`.
+Stricter than NumPy where CuPy 14.2 is (test_fakecupy.py says what was seen of it): operands of the
+host and of the device do not mix, new memory holds rubbish, and nothing waits for the device while
+a stream is captured. `downloads` counts every copy to the host, also those that CuPy makes without
+being asked: `float`, `bool`, `item`, masks as indices. What it cannot refuse is np.asarray.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 import time
 import types
 from typing import Any
@@ -44,13 +47,105 @@ class Array(np.ndarray):
     def device(self) -> Any:  # type: ignore[override]
         return types.SimpleNamespace(id=0)
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        refuse_host_arrays(inputs)
+        out = kwargs.pop("out", None)
+        if out is not None:
+            getattr(ufunc, method)(*plain(inputs), out=plain(out), **plain(kwargs))
+            return out[0]
+        return on_device_again(getattr(ufunc, method)(*plain(inputs), **plain(kwargs)))
+
+    def __array_function__(self, function: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
+        refuse_host_arrays(args)
+        return on_device_again(function(*plain(args), **plain(kwargs)))
+
+    def __getitem__(self, key: Any) -> Any:
+        count_masks(key)
+        found = self.view(np.ndarray)[plain(key)]
+        if not isinstance(found, np.ndarray):  # CuPy's has no dimensions, and is a view
+            found = self.view(np.ndarray)[(*plain(key if isinstance(key, tuple) else (key,)), ...)]
+        return found.view(Array)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if type(value) is np.ndarray and value.ndim:
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        count_masks(key)
+        self.view(np.ndarray)[plain(key)] = plain(value)
+
+    def __bool__(self) -> bool:
+        return bool(asnumpy(self))
+
+    def __int__(self) -> int:
+        return int(asnumpy(self))
+
+    def __float__(self) -> float:
+        return float(asnumpy(self))
+
+    def __index__(self) -> int:
+        return operator.index(asnumpy(self)[()])
+
+    def item(self, *args: Any) -> Any:
+        return asnumpy(self).item(*args)
+
+    def tolist(self) -> Any:
+        return asnumpy(self).tolist()
+
     def get(self, stream: Any = None, out: Any = None, blocking: bool = True) -> np.ndarray:
         return asnumpy(self, stream, out=out, blocking=blocking)
 
     def set(self, array: np.ndarray, stream: Any = None) -> None:
-        assert type(array) is np.ndarray
-        assert array.dtype == self.dtype
+        refuse_while_capturing()
+        if type(array) is not np.ndarray:
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        refuse_unlike(self, array)
+        if not self.flags.c_contiguous:
+            raise RuntimeError("Cannot set to non-contiguous array")
         self.view(np.ndarray)[...] = array
+
+
+def plain(value: Any) -> Any:
+    """As NumPy has it: device arrays, in tuples, lists and dictionaries too, as what they are."""
+    if isinstance(value, tuple | list):
+        return type(value)(plain(v) for v in value)
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    return value.view(np.ndarray) if isinstance(value, Array) else value
+
+
+def on_device_again(made: Any) -> Any:
+    """What a function gave; a number is an array without dimensions on the device."""
+    if isinstance(made, tuple | list):
+        return type(made)(on_device_again(m) for m in made)
+    return np.asarray(made).view(Array) if isinstance(made, np.ndarray | np.generic) else made
+
+
+def refuse_host_arrays(values: Any) -> None:
+    """As CuPy: numbers of NumPy's may take part, its arrays not."""
+    for value in values:
+        if type(value) is np.ndarray:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        if isinstance(value, tuple | list):
+            refuse_host_arrays(value)
+
+
+def refuse_unlike(here: np.ndarray, there: np.ndarray) -> None:
+    if here.dtype != there.dtype:
+        raise TypeError(f"{there.dtype} array cannot be copied to or from {here.dtype} array")
+    if here.shape != there.shape:
+        raise ValueError(f"Shape mismatch: {here.shape} and {there.shape}")
+
+
+def refuse_while_capturing() -> None:
+    if recording is not None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def count_masks(key: Any) -> None:
+    """CuPy asks the device how many pixels of a mask are set."""
+    for part in key if isinstance(key, tuple) else (key,):
+        if isinstance(part, Array) and part.dtype == bool:
+            refuse_while_capturing()
+            downloads.append(8)
 
 
 downloads: list[int] = []
@@ -72,9 +167,10 @@ def asarray(a: Any, dtype: Any = None) -> Array:
     """A copy on the device, unless it lies there: whatever tells where is not copied."""
     if not isinstance(a, Array) and hasattr(a, "__cuda_array_interface__"):
         a = lying_there(a)
-    if isinstance(a, Array) and (dtype is None or a.dtype == dtype):
-        return a
-    return np.array(a, dtype).view(Array)
+    if isinstance(a, Array):
+        return a if dtype is None or a.dtype == dtype else a.astype(dtype)
+    refuse_while_capturing()
+    return np.array(plain(a), dtype).view(Array)
 
 
 def lying_there(a: Any) -> Array:
@@ -88,9 +184,11 @@ def asnumpy(
 ) -> np.ndarray:
     """A copy on the host."""
     assert isinstance(a, Array), type(a)
+    refuse_while_capturing()
     downloads.append(a.nbytes)
     if out is None:
         return np.array(a.view(np.ndarray))
+    refuse_unlike(a, out)
     np.copyto(out, a.view(np.ndarray))
     return out
 
@@ -98,10 +196,8 @@ def asnumpy(
 def on_device(function: Any) -> Any:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for a in args:
-            host = type(a) is np.ndarray and a.ndim
-            assert not host, f"{function.__name__} of a host array: CuPy refuses"
-        return np.asarray(function(*args, **kwargs)).view(Array)
+        refuse_host_arrays(args)
+        return on_device_again(function(*plain(args), **plain(kwargs)))
 
     return call
 
@@ -109,18 +205,31 @@ def on_device(function: Any) -> Any:
 def created(function: Any) -> Any:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Array:
-        return function(*args, **kwargs).view(Array)
+        return function(*plain(args), **kwargs).view(Array)
+
+    return call
+
+
+RUBBISH = 0xA5
+"""In every byte: of floats a tiny number, of integers a huge one."""
+
+
+def uncleared(function: Any) -> Any:
+    """CuPy gives memory as those before left it."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Array:
+        out = function(*plain(args), **kwargs)
+        out.reshape(-1).view(np.uint8)[:] = RUBBISH
+        return out.view(Array)
 
     return call
 
 
 array = asarray
-empty, zeros, ones, full, arange = (
-    created(f) for f in (np.empty, np.zeros, np.ones, np.full, np.arange)
-)
-empty_like, zeros_like, ones_like = (
-    created(f) for f in (np.empty_like, np.zeros_like, np.ones_like)
-)
+empty, empty_like = (uncleared(f) for f in (np.empty, np.empty_like))
+zeros, ones, full, arange = (created(f) for f in (np.zeros, np.ones, np.full, np.arange))
+zeros_like, ones_like = (created(f) for f in (np.zeros_like, np.ones_like))
 ascontiguousarray, concatenate, stack, where, clip, minimum, maximum, abs = (
     on_device(f)
     for f in (
@@ -142,7 +251,7 @@ rint, sqrt, unpackbits, lexsort, nanmedian, pad = (
 def copyto(dst: Array, src: Array) -> None:
     assert isinstance(dst, Array)
     assert isinstance(src, Array)
-    np.copyto(dst, src)
+    np.copyto(*plain((dst, src)))
 
 
 def from_dlpack(array: Any) -> Array:
@@ -160,12 +269,26 @@ class RawModule:
         kernel = self.module.get_function(name)
 
         def call(grid: Any, block: Any, args: Any, **keywords: Any) -> None:
-            for a in args:
-                assert not (type(a) is np.ndarray and a.ndim), f"{name}: a host array"
-            held = [a.view(np.ndarray) if isinstance(a, Array) else a for a in args]
+            refuse_launch(name, grid, block)
+            refuse_host_arrays(args)
+            held = plain(list(args))
             enqueue(lambda: kernel(grid, block, held))
 
         return call
+
+
+MOST_BLOCKS = 2**31 - 1, 65535, 65535
+MOST_THREADS, MOST_IN_BLOCK = (1024, 1024, 64), 1024
+"""Of every GPU since Fermi: the CUDA programming guide's table of compute capabilities."""
+
+
+def refuse_launch(name: str, grid: Any, block: Any) -> None:
+    if not (isinstance(grid, tuple) and isinstance(block, tuple)):
+        raise TypeError(f"{name}: grid and block are to be tuples")
+    limits = MOST_BLOCKS[: len(grid)] + MOST_THREADS[: len(block)]
+    is_large = any(n > most for n, most in zip((*grid, *block), limits, strict=True))
+    if is_large or np.prod(block) > MOST_IN_BLOCK:
+        raise RuntimeError(f"{name}: CUDA_ERROR_INVALID_VALUE of {grid} blocks of {block}")
 
 
 FAST = ("-O2",)
@@ -210,7 +333,8 @@ class Event:
     def record(self, stream: Any = None) -> None:
         self.seconds = time.perf_counter()
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        refuse_while_capturing()
 
 
 def get_elapsed_time(begin: Event, end: Event) -> float:
@@ -233,7 +357,8 @@ class Stream:
     def use(self) -> Stream:
         return self
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        refuse_while_capturing()
 
     def record(self, event: Event | None = None) -> Event:
         return event or Event()
@@ -255,6 +380,11 @@ class Stream:
 
 class OutOfMemoryError(MemoryError):
     """cupy.cuda.memory.OutOfMemoryError."""
+
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        super().__init__(
+            f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes)."
+        )
 
 
 def alloc_pinned_memory(size: int) -> Any:

@@ -17,6 +17,7 @@ from reference import count_costs as count_costs_of
 from reference import matrix_from
 from reference import nearest_in_column as find_rows
 from reference import nearest_solid as find_nearest
+from reference import steepest_points as find_steepest
 
 from howard.align.geometry import project
 from howard.cuda import TILE, tiles
@@ -52,6 +53,12 @@ means of about 100, to 1e-4."""
 VERDICT = Tolerance(0.03)
 """The better part is counted in bins of a quarter of a level: each pixel is off by at most half a
 bin, their mean by far less."""
+
+
+DESCENDED = Tolerance(1e-6, relative=1e-4)
+"""Steps by medians and sums of float32: 1e-4 of a shift of 3 pixels is far below what counts."""
+ANYTHING = Tolerance(np.inf)
+"""Memory that a kernel works in."""
 
 
 @dataclass(frozen=True)
@@ -968,3 +975,49 @@ def fit_vectors() -> Iterator[Case]:
     args = [vectors, width, height, stride, columns, rows, begin, widths, 6]
     args += [F(24), F(1), 50, np.full((3, 13), -1.0)]
     yield Case((1, 1, 3), (256,), args, {"fits": FITTED})
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """(h, w) float32: levels about 0, smooth enough to have gradients."""
+    levels = rng(seed).normal(0, 60, (height, width)).astype(F)
+    return np.asarray(cv2.GaussianBlur(levels, (0, 0), 1.5), F)
+
+
+@case
+def steepest_points() -> Iterator[Case]:
+    for width, height, is_known in ((83, 50, 1), (83, 50, 0), (16, 8, 1)):
+        cells = (width // 8) * (height // 8)
+        person = np.zeros((height, width), np.uint8)
+        person[10:30, 5:40] = 1
+        points, slopes = np.zeros(cells, np.int32), np.zeros((cells, 2), F)
+        args = [noise(height, width), width, height, person, is_known, F(4), points, slopes]
+        outputs = {"points": EXACT, "slopes": EXACT}
+        yield Case((-(-cells // 256),), (256,), args, outputs)
+
+
+@case
+def descend_details() -> Iterator[Case]:
+    width, height, plate_width, plate_height = 200, 150, 210, 140
+    whole = noise(240, 280)
+    frame = whole[40:190, 30:230].copy()
+    true = np.array([[1.01, 0.02, 2.0], [-0.015, 0.99, -3.0], [2e-5, -1e-5, 1]])
+    y, x = np.mgrid[:plate_height, :plate_width]
+    seen = project(true, np.stack([x.ravel(), y.ravel()], -1)) + [30, 40]
+    at = seen.reshape(plate_height, plate_width, 2).astype(F)
+    plate = cv2.remap(whole, at[..., 0], at[..., 1], cv2.INTER_CUBIC) * F(0.8)
+    spoiled = plate.copy()
+    spoiled[40:80, 60:120] = noise(40, 60, 3)
+    points, slopes = np.zeros(25 * 18, np.int32), np.zeros((25 * 18, 2), F)
+    nobody = np.zeros((height, width), np.uint8)
+    find_steepest(frame, width, height, nobody, 0, F(1.5), points, slopes)
+    off = np.array([[1, 0, 0.6], [0, 1, -0.4], [0, 0, 1]])
+    away = np.array([[1, 0, 500.0], [0, 1, 0], [0, 0, 1]])
+    starts = [off @ true, off @ true, true, away @ true, np.eye(3)]
+    plates = np.stack([plate, spoiled, np.zeros_like(plate), plate, noise(140, 210, 9)])
+    begin = np.stack(starts).reshape(-1, 9)
+    places = [frame, width, height, plates, plate_width, plate_height, points, slopes, begin]
+    limits = [6, 100, F(0.01), F(4), F(1), F(1.5), F(3), F(0.2), F(5)]
+    work = np.zeros((5, 25 * 18), F), np.zeros((5, 25 * 18), np.uint32)
+    args = [*places, *limits, *work, np.full((5, 9), -1.0)]
+    outputs = {"found": DESCENDED, "seen": ANYTHING, "keys": ANYTHING}
+    yield Case((1, 1, 5), (256,), args, outputs)

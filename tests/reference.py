@@ -1314,3 +1314,95 @@ def fit_vectors(
         out[:9] = (homography / homography[2, 2]).ravel()
         out[9] = weight[near].sum() / weight.sum()
         out[12] = (near & (error < matched)).sum()
+
+
+def steepest_points(detail, width, height, person, is_known, least, points, slopes):
+    p = np.pad(detail.reshape(height, width), 1, mode="reflect")
+    right, down = p[:, 2:] - p[:, :-2], p[2:] - p[:-2]
+    across = (right[:-2] + 2 * right[1:-1] + right[2:]) / F(8)
+    along = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / F(8)
+    squared = across * across + along * along
+    rows, columns = height // 8, width // 8
+    for cell in range(rows * columns):
+        y, x = cell // columns * 8, cell % columns * 8
+        at = squared[y : y + 8, x : x + 8].argmax()
+        y, x = y + at // 8, x + at % 8
+        is_good = squared[y, x] > least * least and not (is_known and person[y, x])
+        points[cell] = y * width + x if is_good else -1
+        slopes[cell] = across[y, x], along[y, x]
+
+
+def descend_details(
+    frame,
+    width,
+    height,
+    plates,
+    plate_width,
+    plate_height,
+    points,
+    slopes,
+    starts,
+    rounds,
+    fewest,
+    still,
+    furthest,
+    least_spread,
+    spreads,
+    clipped,
+    least_gain,
+    most_gain,
+    seen,
+    keys,
+    found,
+):
+    """seen and keys are left alone."""
+    scale = 2 / max(width, height)
+    unit = np.array([[scale, 0, -1], [0, scale, -scale * height / 2], [0, 0, 1]])
+    ends = np.array([(x, y) for y in (0, plate_height - 1) for x in (0, plate_width - 1)], float)
+    at, slope = points[points >= 0], slopes[points >= 0]
+    pixels = np.stack([at % width, at // width], -1)
+    wanted = frame.ravel()[at]
+    u, v = (pixels * scale).T - [[1], [scale * height / 2]]
+    gu, gv = slope.T / scale
+    slide = -(gu * u + gv * v)
+    jacobian = np.stack([gu * u, gu * v, gu, gv * u, gv * v, gv, slide * u, slide * v])
+
+    def sums(plate, homography, limit):
+        x, y = project(np.linalg.inv(homography), pixels).astype(F).T
+        inside = (x > 1) & (y > 1) & (x < plate_width - 2) & (y < plate_height - 2)
+        if inside.sum() < fewest:
+            return None
+        x, y, j, want = x[inside], y[inside], jacobian[:, inside], wanted[inside]
+        left, top = x.astype(int), y.astype(int)
+        right, low = (x - left).astype(F), (y - top).astype(F)
+        above = plate[top, left] * (1 - right) + plate[top, left + 1] * right
+        below = plate[top + 1, left] * (1 - right) + plate[top + 1, left + 1] * right
+        there = above * (1 - low) + below * low
+        clear = np.abs(there) > np.median(np.abs(there))
+        gain = np.median(want[clear] / there[clear]) if clear.any() else 1.0
+        error = (np.clip(gain, least_gain, most_gain) * there - want).astype(float)
+        spread = max(least_spread, spreads * np.median(np.abs(error)))
+        limit = min(limit, clipped * spread)
+        weighted = j / (1 + (error / (2 * spread)) ** 2) ** 2
+        cost = np.minimum(np.abs(error), limit).mean()
+        return weighted @ j.T, weighted @ error, cost, limit
+
+    def apart(a, b):
+        return np.hypot(*(project(a, ends) - project(b, ends)).T).max()
+
+    found[:] = 0
+    for n, plate in enumerate(plates):
+        start = h = starts[n].reshape(3, 3)
+        first = last = sums(plate, h, np.inf)
+        for _ in range(rounds):
+            if last is None:
+                break
+            step = np.append(np.linalg.solve(last[0] + 1e-6 * np.eye(8), last[1]), 0)
+            before = h
+            h = np.linalg.inv(unit) @ (step.reshape(3, 3) + np.eye(3)) @ unit @ h
+            h = h / h[2, 2]
+            last = sums(plate, h, first[3])
+            if apart(h, before) < still:
+                break
+        if last is not None and last[2] <= first[2] and apart(h, start) < furthest:
+            found[n] = h.ravel()

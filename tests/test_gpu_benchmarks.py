@@ -257,7 +257,7 @@ def test_names_of_kernels_and_of_groups(host_gpu, capsys):
 
 STUB = """#!/bin/sh
 echo "$@" >> "$CALLS"
-case "$*" in *"{}"*) echo broken; exit 3;; esac
+case "$*" in *"{}"*) [ -n "$HANGS" ] && sleep 60; echo broken; exit 3;; esac
 """
 
 
@@ -290,7 +290,8 @@ def test_every_step_runs_whatever_became_of_the_others(script):
     code, summary, calls = script(fails="-m pytest")
     assert code == 1
     ended = {line.split()[0]: line.split(None, 1)[1] for line in summary.splitlines()}
-    assert ended.pop("suite") == "status 3"
+    ended = {name: words.split(",")[0] for name, words in ended.items()}
+    assert ended.pop("suite") == ended.pop("device") == "status 3"
     for name in ("compile", "memcheck", "racecheck", "synccheck"):  # as this machine's tools allow
         assert ended.pop(name).startswith(("status", "left out: there is no"))
     assert set(ended.values()) == {"status 0"}
@@ -302,10 +303,16 @@ def test_every_step_runs_whatever_became_of_the_others(script):
     assert "-c import importlib, sys" in calls
 
 
+def test_a_step_that_hangs_is_ended(script):
+    code, summary, _ = script("golden", fails="golden.py", HOWARD_STEP_SECONDS="1", HANGS="1")
+    assert code == 1
+    assert summary.split()[:3] == ["golden", "status", "124,"]
+
+
 def test_named_steps_run_alone(script):
     code, summary, calls = script("golden", "kernels-1080p")
     assert code == 0
-    assert [line.split()[0] for line in summary.splitlines()] == ["golden", "kernels-1080p"]
+    assert [line.split()[0] for line in summary.splitlines()] == ["kernels-1080p", "golden"]
     assert len(calls.splitlines()) == 2
 
 

@@ -120,7 +120,7 @@ def test_too_little_memory_is_an_error_after_which_fewer_frames_are_taken(host_g
 
     def tight(inputs):
         if len(inputs["frame"]) > 1:
-            raise host_gpu.cuda.memory.OutOfMemoryError("Out of memory allocating 9 bytes")
+            raise host_gpu.cuda.memory.OutOfMemoryError(9, 99)
         return working(inputs)
 
     network = DeviceMattingNetwork(tight, NEEDS)

@@ -260,13 +260,17 @@ class TrackingAligner:
         }
         more = sorted(others.values(), key=lambda c: c.cost)[:MORE_LAYERS]
         if not is_poor:
-            more = [c for c in more if self.fills(look, c, holes)]
+            more = self.filling(look, more, holes)
         return [first, *(self.layer(look, c) for c in self.polished(look, more))]
 
-    def fills(self, look: Look, candidate: Candidate, holes: Any) -> bool:
-        """Whether a candidate covers enough of the holes."""
-        _, plate = self.window.get(candidate.plate_index)
-        return self.operations.fills(look, plate, candidate.homography, holes)
+    def filling(self, look: Look, found: list[Candidate], holes: Any) -> list[Candidate]:
+        """Those that cover enough of the holes."""
+        plates, homographies = (
+            self.looks(c.plate_index for c in found),
+            [c.homography for c in found],
+        )
+        fills = self.operations.fills(look, plates, homographies, holes)
+        return [c for c, is_filling in zip(found, fills, strict=True) if is_filling]
 
     def layer(self, look: Look, candidate: Candidate) -> tuple[Layer, Frame]:
         """With the clean-plate frame that it is of."""

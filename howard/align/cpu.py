@@ -152,10 +152,17 @@ class OpenCVOperations:
         return holes, is_worth(holes), is_worth(poor)
 
     def fills(
-        self, frame: Look, plate: Look, homography: Homography, holes: NDArray[np.bool_]
-    ) -> bool:
-        small = self.scales.view.small(homography)
-        return is_worth(holes & (coverage_of(small, plate.view.size, frame.view.size) == 1))
+        self,
+        frame: Look,
+        plates: Sequence[Look],
+        homographies: Sequence[Homography],
+        holes: NDArray[np.bool_],
+    ) -> list[bool]:
+        small = map(self.scales.view.small, homographies)
+        return [
+            is_worth(holes & (coverage_of(h, plate.view.size, frame.view.size) == 1))
+            for plate, h in zip(plates, small, strict=True)
+        ]
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
         pixels, coverage = self.drawn(*layers[0])

@@ -115,10 +115,9 @@ class CudaOperations:
     ) -> list[Homography]:
         here, scale = detail(frame.pixels), self.scales.fine
         person = self.person((here.shape[1], here.shape[0]))
-        return [
-            scale.full(exact(here, detail(plate.pixels), scale.small(start), person))
-            for plate, start in zip(plates, starts, strict=True)
-        ]
+        there = [detail(plate.pixels) for plate in plates]
+        found = exact(here, there, [scale.small(start) for start in starts], person)
+        return [scale.full(homography) for homography in found]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False
@@ -156,10 +155,19 @@ class CudaOperations:
         holes, poor = left_over(first, frame.view, self.person(frame.view.size))
         return holes, *are_worth(holes, poor)
 
-    def fills(self, frame: Look, plate: Look, homography: Homography, holes: Array) -> bool:
-        small = self.scales.view.small(homography)
-        covered = covered_by(plate.view, small, frame.view.size)
-        return are_worth(holes & (covered != 0))[0]
+    def fills(
+        self,
+        frame: Look,
+        plates: Sequence[Look],
+        homographies: Sequence[Homography],
+        holes: Array,
+    ) -> list[bool]:
+        if not plates:
+            return []
+        small = map(self.scales.view.small, homographies)
+        size = frame.view.size
+        covered = (covered_by(p.view, h, size) for p, h in zip(plates, small, strict=True))
+        return are_worth(*(holes & (c != 0) for c in covered))
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:
         plate, is_fused = self.drawn(*layers[0]), False

@@ -149,8 +149,14 @@ class Operations(Protocol):
         explains badly is."""
         ...
 
-    def fills(self, frame: Look, plate: Look, homography: Homography, holes: Array) -> bool:
-        """Whether enough of the holes is covered by the plate to be worth a layer."""
+    def fills(
+        self,
+        frame: Look,
+        plates: Sequence[Look],
+        homographies: Sequence[Homography],
+        holes: Array,
+    ) -> list[bool]:
+        """Of each plate, whether it covers enough of the holes to be worth a layer."""
         ...
 
     def compose(self, frame: Look, layers: Sequence[tuple[Layer, Frame]]) -> Composed:

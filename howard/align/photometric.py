@@ -42,9 +42,7 @@ GAINS = (0.2, 5.0)
 MOST_PIXELS = 4.0
 """A corner that moves further was drawn away by something else."""
 
-
-Array = Any
-"""NDArray, or the device's."""
+Array = NDArray[Any]
 
 
 class Sums(NamedTuple):
@@ -155,8 +153,8 @@ def unit_of(size: Size) -> Homography:
 
 
 def jacobian_rows(x: Array, y: Array, across: Array, along: Array, size: Size) -> list[Array]:
-    """Eight arrays (N,) on either device: how the frame's levels at its pixels x, y change with a
-    homography's first eight entries in unit coordinates, by slopes in levels a pixel."""
+    """Eight arrays (N,): how the frame's levels at its pixels x, y change with a homography's first
+    eight entries in unit coordinates, by slopes in levels a pixel."""
     scale = 2 / max(size)
     u, v = x * scale - 1, y * scale - scale * size[1] / 2
     gu, gv = across / scale, along / scale

@@ -4,9 +4,19 @@
 #   PYTHON=.venv/bin/python tests/gpu/run.sh OUT [STEP...]
 #
 # Every step runs, whatever became of the others, or those that are named; OUT/summary.txt says how
-# each ended. Exits with status 1 if one failed; a step whose tool is not there is left out. Copy
+# each ended and after how long. A step is ended after HOWARD_STEP_SECONDS (by default 540), with
+# status 124. Exits with status 1 if one failed; a step whose tool is not there is left out. Copy
 # OUT/golden.npz to tests/gpu/golden.npz, and the numbers worth keeping from OUT/*.json to
 # benchmarks/results/, and commit them.
+#
+# What matters most comes first, what takes longest last. Where a call may take 10 minutes, three
+# calls; what runs the network needs `exported` before it, unless it is there from a call before:
+#
+#   HOWARD_STEP_SECONDS=240 tests/gpu/run.sh A machine imports exported device end-to-end-1080p
+#   tests/gpu/run.sh B exported kernels-1080p stages-1080p end-to-end-480p end-to-end-2160p golden
+#   HOWARD_STEP_SECONDS=180 tests/gpu/run.sh C memcheck racecheck synccheck
+#
+# `suite` is all tests, most of which need no GPU: some ten minutes.
 #
 # On a machine without a network, HOWARD_WHEELS names a folder with wheels of what it lacks (PyAV,
 # say); they go into a folder of their own, which is gone when this ends.
@@ -28,11 +38,12 @@ is_wanted() { # NAME
 }
 
 step() { # NAME COMMAND...: its output goes to OUT/NAME.log
-  local name=$1 status=0
+  local name=$1 status=0 started=$SECONDS limit=(timeout -k 15 "${HOWARD_STEP_SECONDS:-540}")
   shift
   is_wanted "$name" || return 0
-  "$@" > "$out/$name.log" 2>&1 || status=$?
-  say "$name" "status $status"
+  [ "$(type -t "$1")" = function ] && limit=()
+  "${limit[@]}" "$@" > "$out/$name.log" 2>&1 || status=$?
+  say "$name" "status $status, $((SECONDS - started)) s"
 }
 
 step_with() { # TOOL NAME COMMAND...: left out if there is no such tool
@@ -58,7 +69,7 @@ imports() { # which libraries can be imported, each in a process of its own: som
   local module said status
   for module in av cv2 cupy nvidia.dali PyNvVideoCodec tensorrt torch onnxruntime; do
     status=0
-    said=$("$python" -c 'import importlib, sys
+    said=$(timeout -k 5 60 "$python" -c 'import importlib, sys
 module = importlib.import_module(sys.argv[1])
 print(getattr(module, "__version__", "of no version"))' "$module" 2>&1 | tail -n 1) || status=$?
     printf '%-16s status %-4s %s\n' "$module" "$status" "$said"
@@ -86,23 +97,27 @@ more=${PYTHONPATH:+:$PYTHONPATH}
 
 step machine machine
 step imports imports
-step suite "$python" -m pytest -rs --continue-on-collection-errors --junitxml="$out/suite.xml"
-step golden env PYTHONPATH=".:tests$more" "$python" tests/gpu/golden.py "$out/golden.npz"
-step_with nvcc compile "$python" tests/gpu/compile_all.py
-for tool in memcheck racecheck synccheck; do
-  step_with compute-sanitizer "$tool" compute-sanitizer --tool "$tool" --error-exitcode 3 \
-    "$python" -m pytest tests/test_kernels.py -k 'twin_agrees and gpu'
-done
-
+# Without a plan and without ONNX Runtime for CUDA, torch's program is what runs the network.
+step exported "$python" build_engine.py --exported
+tests=("$python" -m pytest -rs --continue-on-collection-errors -o faulthandler_timeout=120)
+step device "${tests[@]}" tests/gpu tests/test_kernels.py tests/test_decode_gpu.py \
+  tests/test_matting.py -k "not host" --junitxml="$out/device.xml"
 step kernels-1080p "$python" -m benchmarks.kernels --json "$out/kernels-1080p.json"
-step kernels-2160p "$python" -m benchmarks.kernels --size 2160p --only frames \
-  --json "$out/kernels-2160p.json"
 step stages-1080p "$python" -m benchmarks.stages --device gpu --size 1080p --frames 150 \
   --batches 1 2 4 --json "$out/stages-1080p.json"
-for size in 480p 1080p 2160p; do
+for size in 1080p 480p 2160p; do
   frames=150
   [ $size = 2160p ] && frames=60
   step end-to-end-$size "$python" -m benchmarks.end_to_end --device gpu --sizes $size \
     --frames $frames --json "$out/end-to-end-$size.json"
 done
+step golden env PYTHONPATH=".:tests$more" "$python" tests/gpu/golden.py "$out/golden.npz"
+step kernels-2160p "$python" -m benchmarks.kernels --size 2160p --only frames \
+  --json "$out/kernels-2160p.json"
+step_with nvcc compile "$python" tests/gpu/compile_all.py
+for tool in memcheck racecheck synccheck; do
+  step_with compute-sanitizer "$tool" compute-sanitizer --tool "$tool" --error-exitcode 3 \
+    "$python" -m pytest tests/test_kernels.py -k 'twin_agrees and gpu'
+done
+step suite "${tests[@]}" --junitxml="$out/suite.xml"
 ! grep -q 'status [^0]' "$out/summary.txt"
