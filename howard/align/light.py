@@ -86,11 +86,10 @@ def commonest_ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(np.exp(low + (at + 0.5) * (high - low) / RATIOS))
 
 
-def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(256, 1, 3): what each level of each channel becomes."""
-    levels = np.arange(256.0)[:, None]
-    table = np.rint(levels * gain_bias[:, 0] + gain_bias[:, 1])
-    return np.clip(table, 0, 255).astype(np.uint8)[:, None, :]
+def in_light(pixels: NDArray[np.uint8], gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """pixels (H, W, 3), each channel in its gain and bias (3, 2)."""
+    matrix = np.column_stack([np.diag(gain_bias[:, 0]), gain_bias[:, 1]])
+    return np.asarray(cv2.transform(pixels, matrix), np.uint8)
 
 
 def light_field(
