@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ PATCH = 1 / 60
 """Of the longest side: the patch whose means are compared, a few pixels' misalignment small."""
 DARKNESS = 6.0
 """Levels added before the ratio, below which noise rules."""
+LOGARITHM = np.log(np.arange(256) + DARKNESS).astype(np.float32)
+"""Of each level."""
 IN_PERSON = 0.05
 """Trust where the person of the latest matte may be: next to none, for a person lit away is worse
 than a place that is not matched; not none, for the matte may be wrong."""
@@ -107,20 +111,20 @@ def light_field(
     """
     side = max(3, round(max(frame.size) * PATCH)) | 1
     colours = frame.colour, plate
-    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in colours]
-    gain = cv2.log(means[0]) - cv2.log(means[1])
-    if np.abs(gain[::4, ::4]).mean() < NEEDED_LOG_GAIN / 2:
+    logs = [cv2.split(cv2.LUT(cv2.blur(x, (side, side)), LOGARITHM)) for x in colours]
+    gain = [of_frame - of_plate for of_frame, of_plate in zip(*logs, strict=True)]
+    if sum(np.abs(g[::4, ::4]).mean() for g in gain) / 3 < NEEDED_LOG_GAIN / 2:
         return None
     trust = agreement(frame.texture, texture_of(plate)) * covered
     if person is not None:
         trust[person != 0] *= IN_PERSON
-    wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)
+    largest = functools.reduce(np.maximum, [np.abs(g) for g in gain])
+    wrong = float((trust * largest).sum()) / max(float(trust.sum()), 1.0)
     if wrong < NEEDED_LOG_GAIN:
         return None
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, SMOOTHNESS, EDGE)
     weight = smoother.filter(trust) + NO_EVIDENCE
-    parts = [smoother.filter(np.ascontiguousarray(gain[..., k] * trust)) / weight for k in range(3)]
-    smooth = np.clip(np.dstack(parts), *LOG_GAIN_LIMITS)
-    brightness = smooth.mean(-1, keepdims=True)
-    hue = np.clip(smooth - brightness, -LOG_HUE_LIMIT, LOG_HUE_LIMIT)
-    return np.asarray(np.exp(brightness + hue), np.float32)
+    smooth = [np.clip(smoother.filter(g * trust) / weight, *LOG_GAIN_LIMITS) for g in gain]
+    brightness = sum(smooth) / np.float32(3)
+    hues = [np.clip(s - brightness, -LOG_HUE_LIMIT, LOG_HUE_LIMIT) for s in smooth]
+    return np.asarray(cv2.merge([np.exp(brightness + hue) for hue in hues]), np.float32)
