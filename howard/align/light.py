@@ -54,8 +54,8 @@ def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> N
     out = np.tile([1.0, 0.0], (3, 1))
     for c in range(3):
         x, y = plate[:, c].astype(np.float64), frame[:, c].astype(np.float64)
-        inside = (x > 2) & (x < 253) & (y > 2) & (y < 253)
-        if inside.sum() >= FEWEST_PIXELS:
+        inside = np.flatnonzero((x > 2) & (x < 253) & (y > 2) & (y < 253))
+        if len(inside) >= FEWEST_PIXELS:
             out[c] = fit_channel(x[inside], y[inside])
     return out
 
@@ -65,13 +65,13 @@ def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
     prior = commonest_ratio(x, y)
     gain, bias = prior, 0.0
     scale = 4 * SCALE_LEVELS
+    products = np.stack([np.ones_like(x), x, y, x * x, x * y])
     for _ in range(ROUNDS):
-        residual = y - gain * x - bias
-        w = 1 / (1 + (residual / scale) ** 2) ** 2
-        total = w.sum()
-        mean_x, mean_y = (w @ x) / total, (w @ y) / total
-        variance = (w @ (x - mean_x) ** 2) / total
-        covariance = (w @ ((x - mean_x) * (y - mean_y))) / total
+        w = (y - gain * x - bias) / scale
+        w = 1 + w * w
+        total, *sums = products @ (1 / (w * w))
+        mean_x, mean_y, mean_xx, mean_xy = (s / total for s in sums)
+        variance, covariance = mean_xx - mean_x * mean_x, mean_xy - mean_x * mean_y
         gain = (covariance + SHRINKAGE * prior) / (variance + SHRINKAGE)
         gain = float(min(max(gain, GAIN_LIMITS[0]), GAIN_LIMITS[1]))
         bias = float(mean_y - gain * mean_x)
