@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.geometry import Homography, Size, corners, project
-from howard.align.view import mean_of, shrunk
+from howard.align.view import mean_of
 
 FINE_SIDE = 960
 """Longest side of the pictures that are compared: at full resolution noise and compression add
@@ -76,7 +76,8 @@ def shading_side(size: Size) -> int:
 def detail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(h, w) levels of an RGB picture (H, W, 3) at fine size, without slow shading."""
     size = fine_size(pixels.shape[1::-1])
-    luma = cv2.cvtColor(shrunk(pixels, size), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     return mean_of(luma, SMOOTH) - mean_of(luma, shading_side(size))
 
 

@@ -57,21 +57,10 @@ def half(size: tuple[int, int]) -> tuple[int, int]:
 def view_of(pixels: NDArray[np.uint8]) -> View:
     """The view of an RGB picture (H, W, 3)."""
     size = view_size(pixels.shape[1::-1])
-    colour = shrunk(pixels, size)
+    colour = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     texture = texture_of(colour)
     coarse = cv2.resize(texture, half(size), interpolation=cv2.INTER_AREA)
     return View(colour, texture, np.asarray(coarse, np.uint8))
-
-
-def shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Area average of (H, W, 3); by halves where those lead to the size, which OpenCV does much
-    faster than quarters."""
-    height, width = pixels.shape[:2]
-    times = width // size[0]
-    if (width, height) == (times * size[0], times * size[1]) and times in (4, 8, 16):
-        pixels = shrunk(pixels, (width // 2, height // 2))
-        return shrunk(pixels, size)
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def texture_of(colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
