@@ -12,7 +12,7 @@ from howard.align.geometry import corners
 from howard.align.gpu_light import light_field
 from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_smooth import smooth
-from howard.align.light import lookup_table
+from howard.align.light import in_light
 from howard.align.render import is_inside, plate_map, relit, resampled
 from howard.align.view import view_of
 
@@ -205,7 +205,7 @@ def test_a_plate_is_drawn_as_by_opencv(device, is_bent, frame_size):
         gain = cv2.resize(rng.uniform(0.5, 1.8, (4, 6, 3)), SIZE, interpolation=cv2.INTER_CUBIC)
         bend, gain = bend.astype(F), gain.astype(F)
     where = plate_map(homography, frame_size, bend)
-    want = resampled(cv2.LUT(plate, lookup_table(LIGHT)), where)
+    want = resampled(in_light(plate, LIGHT), where)
     want = want if gain is None else relit(want, gain)
     want_coverage = is_inside(where, plate_size)
     on_device = device(plate)[0], homography, LIGHT, frame_size, *device(bend, gain)
@@ -257,9 +257,7 @@ def test_a_layer_is_bent_and_lit_as_on_the_cpu(device, flow_of_cpu, is_known):
     person = person_at() if is_known else None
     # A little larger than the frame: OpenCV blends the plate's end with black, and flow sees that.
     homography = np.array([[1.06, 0, -4], [0, 1.06, -3], [0, 0, 1]])
-    want = fusion.layer_of(
-        "a", view_of(frame), view_of(plate), homography, lookup_table(LIGHT), person
-    )
+    want = fusion.layer_of("a", view_of(frame), view_of(plate), homography, LIGHT, person)
     views = device_view(frame, device), device_view(plate, device)
     got = gpu_fusion.layer_of("a", *views, homography, LIGHT, *device(person))
     assert got.source == "a"

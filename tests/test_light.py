@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from howard.align.light import gain_and_bias, lookup_table
+from howard.align.light import gain_and_bias, in_light
 
 
 def plate(rng, count=4000):
@@ -54,9 +54,8 @@ def test_a_flat_plate_gets_the_ratio_and_never_a_wild_gain():
     assert 100 * out[:, 0] + out[:, 1] == pytest.approx([50] * 3, abs=0.5)
 
 
-def test_the_table_is_rounded_and_clipped():
-    table = lookup_table(np.array([[2.0, 0], [1.0, -10], [0.5, 0.3]]))
-    assert table.shape == (256, 1, 3)
-    assert table.dtype == np.uint8
-    assert table[200, 0].tolist() == [255, 190, 100]
-    assert table[5, 0].tolist() == [10, 0, 3]
+def test_levels_are_rounded_and_clipped():
+    levels = np.repeat(np.uint8([[[200], [5]]]), 3, 2)
+    lit = in_light(levels, np.array([[2.0, 0], [1.0, -10], [0.5, 0.3]]))
+    assert lit.dtype == np.uint8
+    assert lit.tolist() == [[[255, 190, 100], [10, 0, 3]]]

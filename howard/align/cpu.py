@@ -15,10 +15,10 @@ from howard.align.direct import DirectFit, refine
 from howard.align.features import Features, find_features, match
 from howard.align.fusion import Layer, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Size
-from howard.align.light import lookup_table
+from howard.align.light import in_light
 from howard.align.operations import Closeness, Composed, Look, Scales
 from howard.align.photometric import detail, exact
-from howard.align.render import is_inside, plate_map, relit, resampled
+from howard.align.render import covered_by, is_inside, plate_map, relit, resampled, warped
 from howard.align.robust import (
     FEWEST_INLIERS,
     Match,
@@ -143,7 +143,7 @@ class OpenCVOperations:
             frame.view,
             plate.view,
             self.scales.view.small(homography),
-            lookup_table(fit.light),
+            fit.light,
             self.person(frame.view.size),
         )
 
@@ -173,9 +173,9 @@ class OpenCVOperations:
                 if weight.any():
                     pixels, coverage = laid_over(pixels, coverage, *self.drawn(*layer), weight)
                     is_fused = True
-        share = float(coverage.mean())
+        share = cv2.countNonZero(coverage) / coverage.size
         if share < 1:
-            pixels[coverage == 0] = 0
+            pixels = np.asarray(cv2.copyTo(pixels, coverage), np.uint8)
         return Composed(pixels, coverage, share, is_fused)
 
     def nothing(self) -> Composed:
@@ -185,11 +185,16 @@ class OpenCVOperations:
     def drawn(self, layer: Layer, source: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pixels and coverage of a layer at full resolution."""
         homography, fit = layer.source
-        where = plate_map(homography, self.frame_size, layer.field)
-        pixels = resampled(cv2.LUT(source.pixels, lookup_table(fit.light)), where)
+        lit = in_light(source.pixels, fit.light)
+        if layer.field is None:
+            pixels = warped(lit, homography, self.frame_size)
+            coverage = covered_by(homography, self.frame_size, self.plate_size)
+        else:
+            where = plate_map(homography, self.frame_size, layer.field)
+            pixels, coverage = resampled(lit, where), is_inside(where, self.plate_size)
         if layer.gain is not None:
             pixels = relit(pixels, layer.gain)
-        return pixels, is_inside(where, self.plate_size)
+        return pixels, coverage
 
     def observe(self, shown: tuple[View, NDArray[np.uint8]], alpha: NDArray[np.float32]) -> None:
         # What a wrong matte takes for the person although the plate shows it too, in another light

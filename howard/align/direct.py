@@ -199,12 +199,9 @@ def normal_equations(moments: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     need of the points.
     """
     one, u, v, square = moments.reshape(4, 3, 3)
-    nothing = np.zeros((3, 3))
-    normal = np.block(
-        [
-            [one, nothing, -u[:, :2]],
-            [nothing, one, -v[:, :2]],
-            [-u[:2], -v[:2], square[:2, :2]],
-        ]
-    )
+    normal = np.zeros((8, 8))
+    normal[:3, :3] = normal[3:6, 3:6] = one
+    normal[:3, 6:], normal[3:6, 6:] = -u[:, :2], -v[:, :2]
+    normal[6:, :3], normal[6:, 3:6] = -u[:2], -v[:2]
+    normal[6:, 6:] = square[:2, :2]
     return normal, np.concatenate([u[2], v[2], -square[2, :2]])

@@ -49,25 +49,28 @@ def trusted_flow(
     """Flow between two textures (h, w), and how far each vector can be believed. covered, person:
     (h, w), not 0 where the plate has data, and where the person may be."""
     flow = dense_flow(frame, plate)
-    moved = displaced(plate, flow)
+    there = places(flow)
+    moved = sampled(plate, there)
     error = cv2.blur(cv2.absdiff(moved, frame), (5, 5)).astype(np.float32)
     slope = cv2.blur(gradient(frame), (5, 5))
     trust = slope / (slope + TEXTURE)
     trust *= np.exp(-((error / MATCHED_LEVELS) ** 2))
-    trust *= agreement(frame, moved) * (displaced(covered, flow) > 0)
+    trust *= agreement(frame, moved) * (sampled(covered, there) > 0)
     trust = trust.astype(np.float32)
     if person is not None:
         trust[person != 0] *= IN_PERSON
     side = max(3, round(max(frame.shape) * COMPANY)) | 1
-    around = cv2.blur(flow * trust[..., None], (side, side))
-    around /= (cv2.blur(trust, (side, side)) + 1e-3)[..., None]
-    apart = np.square(flow - around).sum(-1)
+    nearby = cv2.blur(trust, (side, side)) + 1e-3
+    apart = np.zeros(trust.shape, np.float32)
+    for part in cv2.split(flow):
+        apart += np.square(part - cv2.blur(part * trust, (side, side)) / nearby)
     return flow, trust / (1 + apart / LONELY_PIXELS**2) ** 2
 
 
 def is_needed(flow: Flow, trust: Trust) -> bool:
     """Whether enough of what can be believed is off."""
-    off = np.hypot(flow[..., 0], flow[..., 1]) > NEEDED_PIXELS
+    x, y = cv2.split(flow)
+    off = x * x + y * y > NEEDED_PIXELS**2
     return float((trust * off).sum()) > NEEDED_SHARE * float(trust.sum())
 
 
@@ -101,12 +104,22 @@ def carried_on(
     """The mean of the trusted vectors on the same surface of the guide (h, w, 3)."""
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(guide, smoothness, edge)
     weight = smoother.filter(trust)
-    parts = [smoother.filter(np.ascontiguousarray(flow[..., k] * trust)) for k in (0, 1)]
-    return np.asarray(np.dstack(parts) / (weight + NO_EVIDENCE)[..., None], np.float32)
+    parts = [smoother.filter(part * trust) / (weight + NO_EVIDENCE) for part in cv2.split(flow)]
+    return np.asarray(cv2.merge(parts), np.float32)
 
 
 def displaced(picture: NDArray, flow: Flow) -> NDArray:
     """picture (h, w[, C]) at x + flow, bilinear; 0 outside."""
+    return sampled(picture, places(flow))
+
+
+def places(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """x + flow, (h, w) each."""
     height, width = flow.shape[:2]
     xs, ys = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    return cv2.remap(picture, flow[..., 0] + xs, flow[..., 1] + ys, cv2.INTER_LINEAR)
+    return flow[..., 0] + xs, flow[..., 1] + ys
+
+
+def sampled(picture: NDArray, where: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray:
+    """picture (h, w[, C]) at places, bilinear; 0 outside."""
+    return cv2.remap(picture, *where, cv2.INTER_LINEAR)

@@ -18,7 +18,7 @@ from howard.align.comparison import CLIP_LEVELS, UNCOVERED_LEVELS
 from howard.align.direct import Flow, coverage_levels
 from howard.align.field import displaced, residual_field
 from howard.align.geometry import Homography
-from howard.align.light import light_field
+from howard.align.light import in_light, light_field
 from howard.align.view import View
 
 REGION = 1 / 12
@@ -58,12 +58,13 @@ def layer_of(
     frame: View,
     plate: View,
     homography: Homography,
-    light: NDArray[np.uint8],
+    light: NDArray[np.float64],
     person: NDArray[np.uint8] | None,
 ) -> Layer:
-    """Warp by the homography (view to view), light by a lookup table, bend and light locally."""
+    """Warp by the homography (view to view), light by gain and bias (3, 2), bend and light
+    locally."""
     colour = np.asarray(
-        cv2.warpPerspective(cv2.LUT(plate.colour, light), homography, frame.size), np.uint8
+        cv2.warpPerspective(in_light(plate.colour, light), homography, frame.size), np.uint8
     )
     inside = coverage_levels(homography, plate.size, frame.size)
     covered = (inside == 255).astype(np.uint8)

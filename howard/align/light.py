@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ PATCH = 1 / 60
 """Of the longest side: the patch whose means are compared, a few pixels' misalignment small."""
 DARKNESS = 6.0
 """Levels added before the ratio, below which noise rules."""
+LOGARITHM = np.log(np.arange(256) + DARKNESS).astype(np.float32)
+"""Of each level."""
 IN_PERSON = 0.05
 """Trust where the person of the latest matte may be: next to none, for a person lit away is worse
 than a place that is not matched; not none, for the matte may be wrong."""
@@ -50,8 +54,8 @@ def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> N
     out = np.tile([1.0, 0.0], (3, 1))
     for c in range(3):
         x, y = plate[:, c].astype(np.float64), frame[:, c].astype(np.float64)
-        inside = (x > 2) & (x < 253) & (y > 2) & (y < 253)
-        if inside.sum() >= FEWEST_PIXELS:
+        inside = np.flatnonzero((x > 2) & (x < 253) & (y > 2) & (y < 253))
+        if len(inside) >= FEWEST_PIXELS:
             out[c] = fit_channel(x[inside], y[inside])
     return out
 
@@ -61,13 +65,13 @@ def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
     prior = commonest_ratio(x, y)
     gain, bias = prior, 0.0
     scale = 4 * SCALE_LEVELS
+    products = np.stack([np.ones_like(x), x, y, x * x, x * y])
     for _ in range(ROUNDS):
-        residual = y - gain * x - bias
-        w = 1 / (1 + (residual / scale) ** 2) ** 2
-        total = w.sum()
-        mean_x, mean_y = (w @ x) / total, (w @ y) / total
-        variance = (w @ (x - mean_x) ** 2) / total
-        covariance = (w @ ((x - mean_x) * (y - mean_y))) / total
+        w = (y - gain * x - bias) / scale
+        w = 1 + w * w
+        total, *sums = products @ (1 / (w * w))
+        mean_x, mean_y, mean_xx, mean_xy = (s / total for s in sums)
+        variance, covariance = mean_xx - mean_x * mean_x, mean_xy - mean_x * mean_y
         gain = (covariance + SHRINKAGE * prior) / (variance + SHRINKAGE)
         gain = float(min(max(gain, GAIN_LIMITS[0]), GAIN_LIMITS[1]))
         bias = float(mean_y - gain * mean_x)
@@ -86,11 +90,10 @@ def commonest_ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(np.exp(low + (at + 0.5) * (high - low) / RATIOS))
 
 
-def lookup_table(gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(256, 1, 3): what each level of each channel becomes."""
-    levels = np.arange(256.0)[:, None]
-    table = np.rint(levels * gain_bias[:, 0] + gain_bias[:, 1])
-    return np.clip(table, 0, 255).astype(np.uint8)[:, None, :]
+def in_light(pixels: NDArray[np.uint8], gain_bias: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """pixels (H, W, 3), each channel in its gain and bias (3, 2)."""
+    matrix = np.column_stack([np.diag(gain_bias[:, 0]), gain_bias[:, 1]])
+    return np.asarray(cv2.transform(pixels, matrix), np.uint8)
 
 
 def light_field(
@@ -108,20 +111,20 @@ def light_field(
     """
     side = max(3, round(max(frame.size) * PATCH)) | 1
     colours = frame.colour, plate
-    means = [cv2.blur(x, (side, side)).astype(np.float32) + DARKNESS for x in colours]
-    gain = cv2.log(means[0]) - cv2.log(means[1])
-    if np.abs(gain[::4, ::4]).mean() < NEEDED_LOG_GAIN / 2:
+    logs = [cv2.split(cv2.LUT(cv2.blur(x, (side, side)), LOGARITHM)) for x in colours]
+    gain = [of_frame - of_plate for of_frame, of_plate in zip(*logs, strict=True)]
+    if sum(np.abs(g[::4, ::4]).mean() for g in gain) / 3 < NEEDED_LOG_GAIN / 2:
         return None
     trust = agreement(frame.texture, texture_of(plate)) * covered
     if person is not None:
         trust[person != 0] *= IN_PERSON
-    wrong = float((trust * np.abs(gain).max(-1)).sum()) / max(float(trust.sum()), 1.0)
+    largest = functools.reduce(np.maximum, [np.abs(g) for g in gain])
+    wrong = float((trust * largest).sum()) / max(float(trust.sum()), 1.0)
     if wrong < NEEDED_LOG_GAIN:
         return None
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, SMOOTHNESS, EDGE)
     weight = smoother.filter(trust) + NO_EVIDENCE
-    parts = [smoother.filter(np.ascontiguousarray(gain[..., k] * trust)) / weight for k in range(3)]
-    smooth = np.clip(np.dstack(parts), *LOG_GAIN_LIMITS)
-    brightness = smooth.mean(-1, keepdims=True)
-    hue = np.clip(smooth - brightness, -LOG_HUE_LIMIT, LOG_HUE_LIMIT)
-    return np.asarray(np.exp(brightness + hue), np.float32)
+    smooth = [np.clip(smoother.filter(g * trust) / weight, *LOG_GAIN_LIMITS) for g in gain]
+    brightness = sum(smooth) / np.float32(3)
+    hues = [np.clip(s - brightness, -LOG_HUE_LIMIT, LOG_HUE_LIMIT) for s in smooth]
+    return np.asarray(cv2.merge([np.exp(brightness + hue) for hue in hues]), np.float32)

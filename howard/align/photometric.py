@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.geometry import Homography, Size, corners, project
+from howard.align.view import mean_of
 
 FINE_SIDE = 960
 """Longest side of the pictures that are compared: at full resolution noise and compression add
@@ -74,9 +75,8 @@ def detail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(h, w) levels of an RGB picture (H, W, 3) at fine size, without slow shading."""
     size = fine_size(pixels.shape[1::-1])
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    side = shading_side(size)
-    return np.asarray(cv2.blur(luma, (SMOOTH, SMOOTH)) - cv2.blur(luma, (side, side)), np.float32)
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    return mean_of(luma, SMOOTH) - mean_of(luma, shading_side(size))
 
 
 def exact(
@@ -108,9 +108,10 @@ def exact(
         inside &= (x[0] < plate.shape[1] - 2) & (y[0] < plate.shape[0] - 2)
         if not inside.any():
             return Sums(np.zeros((8, 8)), np.zeros(8), 0, 0.0, 0.0)
-        error = gain_between(there[inside], wanted[inside]) * there - wanted
-        off = np.abs(error[inside])
-        spread = max(LEAST_SPREAD, SPREADS * float(np.median(off)))
+        seen = np.flatnonzero(inside)
+        error = gain_between(there[seen], wanted[seen]) * there - wanted
+        off = np.abs(error[seen])
+        spread = max(LEAST_SPREAD, SPREADS * median(off))
         limit = min(limit, CLIPPED * spread)
         weighted = jacobian * (inside / (1 + (error / (2 * spread)) ** 2) ** 2)
         cost = float(np.minimum(off, limit).mean())
@@ -181,5 +182,14 @@ def steepest(
 def gain_between(plate: NDArray[np.floating], frame: NDArray[np.floating]) -> float:
     """What the plate's levels (N,) are multiplied by to be the frame's: the median of the ratios of
     those that differ from their surroundings."""
-    clear = np.abs(plate) > np.median(np.abs(plate))
-    return float(np.clip(np.median(frame[clear] / plate[clear]), *GAINS)) if clear.any() else 1.0
+    strength = np.abs(plate)
+    clear = np.flatnonzero(strength > median(strength))
+    return min(max(median(frame[clear] / plate[clear]), GAINS[0]), GAINS[1]) if len(clear) else 1.0
+
+
+def median(values: NDArray[np.floating]) -> float:
+    """As NumPy's, in half the time: (N,), nowhere NaN."""
+    middle = len(values) // 2
+    parted = np.partition(values, middle)
+    upper = float(parted[middle])
+    return upper if len(values) % 2 else (float(parted[:middle].max()) + upper) / 2
