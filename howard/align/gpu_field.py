@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from howard import cuda
-from howard.align.direct import IN_PERSON
 from howard.align.field import (
     COMPANY,
+    IN_PERSON,
     LIMIT,
     LONELY_PIXELS,
     MATCHED_LEVELS,
     NEEDED_PIXELS,
     NEEDED_SHARE,
-    NO_EVIDENCE,
     ROUNDS,
     TEXTURE,
+    no_evidence,
 )
 from howard.align.gpu_direct import dense_flow
 from howard.align.gpu_smooth import smooth
@@ -58,22 +58,23 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
     """
     detail = Detail(frame.texture, box_mean(gradient(frame.texture), SLOPE_WINDOW))
     field = None
-    for smoothness, edge in ROUNDS:
+    for smoothness, edge, finest in ROUNDS:
         now = plate if field is None else displaced(plate, field)
         here = covered if field is None else displaced(covered, field)
-        signal, sums = evidence(detail, texture_of(now), here, person, field)
+        signal, sums = evidence(detail, texture_of(now), here, person, field, finest)
         if field is None and not is_needed(sums):
             return None
         smooth(now, signal, smoothness, edge)
-        field = signal[..., :2] / (signal[..., 2:] + F(NO_EVIDENCE))
+        field = signal[..., :2] / (signal[..., 2:] + F(no_evidence(person)))
     return field
 
 
 def evidence(
-    frame: Detail, plate: Any, covered: Any, person: Any | None, field: Any | None
+    frame: Detail, plate: Any, covered: Any, person: Any | None, field: Any | None, finest: int
 ) -> Evidence:
-    """What the flow from a frame to a texture (h, w), displaced by the field so far, says."""
-    flow = dense_flow(frame.texture, plate[None])[0]
+    """What the flow, down to the finest scale, from a frame to a texture (h, w), displaced by the
+    field so far, says."""
+    flow = dense_flow(frame.texture, plate[None], finest)[0]
     trusted = trusted_flow(frame, plate, covered, person, flow)
     height, width = plate.shape
     around = box_mean(trusted, max(3, round(max(height, width) * COMPANY)) | 1)
