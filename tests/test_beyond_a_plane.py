@@ -164,6 +164,15 @@ def test_the_field_is_bounded():
     assert field is None or np.abs(field).max() <= LIMIT * SIZE[0] + 1e-3
 
 
+def test_the_end_of_the_plate_does_not_draw_the_field():
+    frame, plate = near_object(8)
+    covered = everywhere(plate)
+    covered[:, 440:] = plate[:, 440:] = 0
+    field = residual_field(view_of(frame), plate, covered, np.zeros_like(covered))
+    # What is not covered is not shown, and what is beside it did not move.
+    assert np.abs(field[20:250, 380:440]).max() < 0.5
+
+
 def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
     plate = place()
     ys, xs = np.mgrid[: SIZE[1], : SIZE[0]]

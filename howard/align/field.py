@@ -95,6 +95,7 @@ def residual_field(
     for smoothness, edge, finest in ROUNDS:
         now = plate if field is None else displaced(plate, field)
         here = covered if field is None else displaced(covered, field)
+        now = filled(now, here, frame.colour)
         flow, trust = trusted_flow(frame.texture, texture_of(now), here, person, finest)
         if field is None and not is_needed(flow, trust):
             return None
@@ -103,6 +104,14 @@ def residual_field(
         signal = np.clip(total, -reach, reach), trust
         field = carried_on(*signal, now, smoothness, edge, no_evidence(person))
     return field
+
+
+def filled(
+    plate: NDArray[np.uint8], covered: NDArray[np.uint8], frame: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """plate (h, w, 3), and where it has no data the frame's own colours, so that it does not end in
+    an edge that draws the flow away. To be looked at for the flow alone, never shown."""
+    return np.asarray(cv2.copyTo(plate, covered, frame.copy()), np.uint8)
 
 
 def no_evidence(person: Any | None) -> float:

@@ -57,10 +57,12 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
     to the host.
     """
     detail = Detail(frame.texture, box_mean(gradient(frame.texture), SLOPE_WINDOW))
-    field = None
+    cp, field = cuda.cupy(), None
     for smoothness, edge, finest in ROUNDS:
         now = plate if field is None else displaced(plate, field)
         here = covered if field is None else displaced(covered, field)
+        # Without data, the frame's own, so that there is no edge that draws the flow away.
+        now = cp.where(here[..., None] > 0, now, frame.colour)
         signal, sums = evidence(detail, texture_of(now), here, person, field, finest)
         if field is None and not is_needed(sums):
             return None
