@@ -29,8 +29,9 @@ GAIN = 0.01
 LEVEL_SHARE = 0.02
 """Of the values, more than one level apart: the CPU's map is computed at every fourth pixel, and
 its lookup table in float64."""
-BENT_PIXELS, BENT_SHARE = 0.1, 0.02
-"""Where flow sees pictures that differ by a level here and there: it may take another vector."""
+BENT_PIXELS, BENT_SHARE = 0.1, 0.05
+"""Where flow sees pictures that differ by a level here and there: it may take another vector, and
+one that is hardly worth it may be taken or not."""
 BORDER_SHARE = 0.01
 """Of the pixels: those whose samples lie within a hundredth of a pixel of the plate's end."""
 WEIGHT = 1e-4

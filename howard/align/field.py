@@ -32,6 +32,11 @@ COMPANY = 1 / 32
 """Of the longest side: the window whose mean a vector is compared with."""
 LONELY_PIXELS = 1.0
 """A vector this far from its company counts a quarter: chance matches disagree, surfaces do not."""
+LONG_PIXELS, WORTH_LEVELS = 0.5, 1.5
+"""A vector longer than the first must leave so much less difference than none does: a pattern of
+stripes or bricks explains itself at every period."""
+DIFFERENCE_WINDOW = 5
+"""Pixels over which differences are averaged."""
 NO_EVIDENCE = 0.0005
 """Trust, after smoothing, at which the field has fallen to a half: next to none, for what is flat
 or half hidden belongs to a surface whose displacement is seen elsewhere."""
@@ -57,10 +62,11 @@ def trusted_flow(
 ) -> tuple[Flow, Trust]:
     """Flow between two textures (h, w), and how far each vector can be believed. covered, person:
     (h, w), not 0 where the plate has data, and where the person may be. finest: of the flow."""
-    flow = dense_flow(frame, plate, finest)
+    flow = worthwhile(dense_flow(frame, plate, finest), frame, plate)
     moved = displaced(plate, flow)
-    error = cv2.blur(cv2.absdiff(moved, frame), (5, 5)).astype(np.float32)
-    slope = cv2.blur(gradient(frame), (5, 5))
+    window = DIFFERENCE_WINDOW, DIFFERENCE_WINDOW
+    error = cv2.blur(cv2.absdiff(moved, frame), window).astype(np.float32)
+    slope = cv2.blur(gradient(frame), window)
     trust = slope / (slope + TEXTURE)
     trust *= np.exp(-((error / MATCHED_LEVELS) ** 2))
     trust *= agreement(frame, moved) * (displaced(covered, flow) > 0)
@@ -72,6 +78,17 @@ def trusted_flow(
     around /= (cv2.blur(trust, (side, side)) + 1e-3)[..., None]
     apart = np.square(flow - around).sum(-1)
     return flow, trust / (1 + apart / LONELY_PIXELS**2) ** 2
+
+
+def worthwhile(flow: Flow, frame: NDArray[np.uint8], plate: NDArray[np.uint8]) -> Flow:
+    """The flow from frame to plate (h, w), 0 where a long vector explains hardly more than none."""
+    before, after = (cv2.absdiff(there, frame) for there in (plate, displaced(plate, flow)))
+    window = DIFFERENCE_WINDOW, DIFFERENCE_WINDOW
+    gain = cv2.blur(cv2.subtract(before, after, dtype=cv2.CV_32F), window)
+    is_long = np.square(flow[..., 0]) + np.square(flow[..., 1]) > LONG_PIXELS**2
+    out = flow.copy()
+    out[is_long & (gain < WORTH_LEVELS)] = 0
+    return out
 
 
 def is_needed(flow: Flow, trust: Trust) -> bool:
