@@ -127,7 +127,7 @@ def filled(
     plate: NDArray[np.uint8], covered: NDArray[np.uint8], frame: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """plate (h, w, 3), and where it has no data the frame's own colours, so that it does not end in
-    an edge that draws the flow away. To be looked at for the flow alone, never shown."""
+    an edge that draws the flow away. The field alone looks at it: it is never shown."""
     return np.asarray(cv2.copyTo(plate, covered, frame.copy()), np.uint8)
 
 
