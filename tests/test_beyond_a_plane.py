@@ -167,6 +167,24 @@ def test_the_field_is_bounded():
     assert field is None or np.abs(field).max() <= LIMIT * SIZE[0] + 1e-3
 
 
+def test_the_end_of_the_plate_does_not_draw_the_field():
+    frame, plate = near_object(8)
+    covered = everywhere(plate)
+    covered[:, 440:] = plate[:, 440:] = 0
+    field = residual_field(view_of(frame), plate, covered, np.zeros_like(covered))
+    # What is not covered is not shown, and what is beside it did not move.
+    assert np.abs(field[20:250, 380:440]).max() < 0.5
+
+
+def test_stripes_are_not_taken_for_the_next_ones():
+    frame, plate = near_object(8)
+    for picture in (frame, plate):  # where nothing moves: as good a period further
+        picture[40:220, 300:460] = np.where(np.arange(160) % 8 < 4, 90, 160)[None, :, None]
+    plate = np.uint8(plate * 0.9 + place(9) * 0.1)  # dirt, light, noise: not quite the same
+    field = residual_field(view_of(frame), plate, everywhere(plate), None)
+    assert np.abs(field[60:200, 320:440]).max() < 1.0
+
+
 def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
     plate = place()
     ys, xs = np.mgrid[: SIZE[1], : SIZE[0]]

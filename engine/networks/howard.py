@@ -214,7 +214,7 @@ class Refinement(nn.Module):
     The full-size pictures enter by strided convolutions of their own, whose sum is what one
     convolution over all of them would give, without the memory traffic of joining them first:
     at 1080p that traffic cost as much as the arithmetic. For the same reason colour is not
-    refined here: see `matte`.
+    refined here (see `matte`), and the pictures enter as they are, not centred about 0.
     """
 
     def __init__(self, size: Size) -> None:
@@ -228,7 +228,7 @@ class Refinement(nn.Module):
 
     def forward(self, frame: Tensor, plate: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
         """Full-size pictures and the base's output; returns the logit of alpha (N, 1, H, W)."""
-        y = self.from_frame(frame - 0.5) + self.from_plate(plate - 0.5)
+        y = self.from_frame(frame) + self.from_plate(plate)
         y = y + resize_like(self.from_base(torch.cat([logits, resize_like(hidden, logits)], 1)), y)
         y = self.last(self.second(F.relu(y)))
         return resize_like(logits[:, :1], frame) + F.pixel_shuffle(y, 2)

@@ -11,16 +11,18 @@ falls to nothing where there is no evidence, it cannot shape the plate into a pe
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.direct import IN_PERSON, Flow, dense_flow, gradient
+from howard.align.direct import Flow, dense_flow, gradient
 from howard.align.view import View, agreement, texture_of
 
-ROUNDS = ((400.0, 10.0), (100.0, 8.0))
-"""Smoothness and the colour difference that counts as an edge, round by round: the first brings
-surfaces near, the second sees what is left."""
+ROUNDS = ((100.0, 5.0, 1), (30.0, 5.0, 0))
+"""Smoothness, the colour difference that counts as an edge, and the finest scale of the flow, round
+by round: the first brings surfaces near, the second sees to fractions of a pixel what is left."""
 LIMIT = 0.08
 """Largest displacement, in longest sides."""
 MATCHED_LEVELS = 14.0
@@ -30,8 +32,19 @@ COMPANY = 1 / 32
 """Of the longest side: the window whose mean a vector is compared with."""
 LONELY_PIXELS = 1.0
 """A vector this far from its company counts a quarter: chance matches disagree, surfaces do not."""
-NO_EVIDENCE = 0.01
-"""Trust, after smoothing, at which the field has fallen to a half."""
+LONG_PIXELS, WORTH_LEVELS = 0.5, 1.5
+"""A vector longer than the first must leave so much less difference than none does: a pattern of
+stripes or bricks explains itself at every period."""
+DIFFERENCE_WINDOW = 5
+"""Pixels over which differences are averaged."""
+NO_EVIDENCE = 0.0005
+"""Trust, after smoothing, at which the field has fallen to a half: next to none, for what is flat
+or half hidden belongs to a surface whose displacement is seen elsewhere."""
+NO_EVIDENCE_BLIND = 0.01
+"""While nobody has said where the person is: chance matches on them would be carried on."""
+IN_PERSON = 0.03
+"""Factor on the trust where the person of the latest matte may be: what is seen beside them
+decides, and what a wrong matte took for them speaks where nothing else does."""
 NEEDED_PIXELS = 0.4
 """View pixels that trusted places must be off before a field is worth its work."""
 NEEDED_SHARE = 0.04
@@ -45,14 +58,16 @@ def trusted_flow(
     plate: NDArray[np.uint8],
     covered: NDArray[np.uint8],
     person: NDArray[np.uint8] | None,
+    finest: int,
 ) -> tuple[Flow, Trust]:
     """Flow between two textures (h, w), and how far each vector can be believed. covered, person:
-    (h, w), not 0 where the plate has data, and where the person may be."""
-    flow = dense_flow(frame, plate)
+    (h, w), not 0 where the plate has data, and where the person may be. finest: of the flow."""
+    flow = worthwhile(dense_flow(frame, plate, finest), frame, plate)
     there = places(flow)
     moved = sampled(plate, there)
-    error = cv2.blur(cv2.absdiff(moved, frame), (5, 5)).astype(np.float32)
-    slope = cv2.blur(gradient(frame), (5, 5))
+    window = DIFFERENCE_WINDOW, DIFFERENCE_WINDOW
+    error = cv2.blur(cv2.absdiff(moved, frame), window).astype(np.float32)
+    slope = cv2.blur(gradient(frame), window)
     trust = slope / (slope + TEXTURE)
     trust *= np.exp(-((error / MATCHED_LEVELS) ** 2))
     trust *= agreement(frame, moved) * (sampled(covered, there) > 0)
@@ -65,6 +80,17 @@ def trusted_flow(
     for part in cv2.split(flow):
         apart += np.square(part - cv2.blur(part * trust, (side, side)) / nearby)
     return flow, trust / (1 + apart / LONELY_PIXELS**2) ** 2
+
+
+def worthwhile(flow: Flow, frame: NDArray[np.uint8], plate: NDArray[np.uint8]) -> Flow:
+    """The flow from frame to plate (h, w), 0 where a long vector explains hardly more than none."""
+    before, after = (cv2.absdiff(there, frame) for there in (plate, displaced(plate, flow)))
+    window = DIFFERENCE_WINDOW, DIFFERENCE_WINDOW
+    gain = cv2.blur(cv2.subtract(before, after, dtype=cv2.CV_32F), window)
+    x, y = cv2.split(flow)
+    out = flow.copy()
+    out[(x * x + y * y > LONG_PIXELS**2) & (gain < WORTH_LEVELS)] = 0
+    return out
 
 
 def is_needed(flow: Flow, trust: Trust) -> bool:
@@ -86,25 +112,46 @@ def residual_field(
     1 where it has data; person: not 0 where they may be. None where the homography is enough.
     """
     field: Flow | None = None
-    for smoothness, edge in ROUNDS:
+    for smoothness, edge, finest in ROUNDS:
         now = plate if field is None else displaced(plate, field)
         here = covered if field is None else displaced(covered, field)
-        flow, trust = trusted_flow(frame.texture, texture_of(now), here, person)
+        now = filled(now, here, frame.colour)
+        flow, trust = trusted_flow(frame.texture, texture_of(now), here, person, finest)
         if field is None and not is_needed(flow, trust):
             return None
         total = flow if field is None else displaced(field, flow) + flow
         reach = LIMIT * max(frame.size)
-        field = carried_on(np.clip(total, -reach, reach), trust, now, smoothness, edge)
+        signal = np.clip(total, -reach, reach), trust
+        field = carried_on(*signal, now, smoothness, edge, no_evidence(person))
     return field
 
 
+def filled(
+    plate: NDArray[np.uint8], covered: NDArray[np.uint8], frame: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """plate (h, w, 3), and where it has no data the frame's own colours, so that it does not end in
+    an edge that draws the flow away. The field alone looks at it: it is never shown."""
+    return np.asarray(cv2.copyTo(plate, covered, frame.copy()), np.uint8)
+
+
+def no_evidence(person: Any | None) -> float:
+    """Of a field with what is known of the person."""
+    return NO_EVIDENCE_BLIND if person is None else NO_EVIDENCE
+
+
 def carried_on(
-    flow: Flow, trust: Trust, guide: NDArray[np.uint8], smoothness: float, edge: float
+    flow: Flow,
+    trust: Trust,
+    guide: NDArray[np.uint8],
+    smoothness: float,
+    edge: float,
+    least: float,
 ) -> Flow:
-    """The mean of the trusted vectors on the same surface of the guide (h, w, 3)."""
+    """The mean of the trusted vectors on the same surface of the guide (h, w, 3); half of it where
+    their trust is `least`."""
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(guide, smoothness, edge)
     weight = smoother.filter(trust)
-    parts = [smoother.filter(part * trust) / (weight + NO_EVIDENCE) for part in cv2.split(flow)]
+    parts = [smoother.filter(part * trust) / (weight + least) for part in cv2.split(flow)]
     return np.asarray(cv2.merge(parts), np.float32)
 
 

@@ -7,17 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from howard import cuda
-from howard.align.direct import IN_PERSON
 from howard.align.field import (
     COMPANY,
+    DIFFERENCE_WINDOW,
+    IN_PERSON,
     LIMIT,
     LONELY_PIXELS,
+    LONG_PIXELS,
     MATCHED_LEVELS,
     NEEDED_PIXELS,
     NEEDED_SHARE,
-    NO_EVIDENCE,
     ROUNDS,
     TEXTURE,
+    WORTH_LEVELS,
+    no_evidence,
 )
 from howard.align.gpu_direct import dense_flow
 from howard.align.gpu_smooth import smooth
@@ -26,8 +29,6 @@ from howard.align.view import View
 from howard.cuda import TILE, tiles
 
 F = np.float32
-SLOPE_WINDOW = 5
-"""Pixels over which the gradient is averaged."""
 
 
 class Detail(NamedTuple):
@@ -56,24 +57,27 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
     data; person: not 0 where they may be. None where the homography is enough, which takes 8 bytes
     to the host.
     """
-    detail = Detail(frame.texture, box_mean(gradient(frame.texture), SLOPE_WINDOW))
-    field = None
-    for smoothness, edge in ROUNDS:
+    detail = Detail(frame.texture, box_mean(gradient(frame.texture), DIFFERENCE_WINDOW))
+    cp, field = cuda.cupy(), None
+    for smoothness, edge, finest in ROUNDS:
         now = plate if field is None else displaced(plate, field)
         here = covered if field is None else displaced(covered, field)
-        signal, sums = evidence(detail, texture_of(now), here, person, field)
+        # Without data, the frame's own, so that there is no edge that draws the flow away.
+        now = cp.where(here[..., None] > 0, now, frame.colour)
+        signal, sums = evidence(detail, texture_of(now), here, person, field, finest)
         if field is None and not is_needed(sums):
             return None
         smooth(now, signal, smoothness, edge)
-        field = signal[..., :2] / (signal[..., 2:] + F(NO_EVIDENCE))
+        field = signal[..., :2] / (signal[..., 2:] + F(no_evidence(person)))
     return field
 
 
 def evidence(
-    frame: Detail, plate: Any, covered: Any, person: Any | None, field: Any | None
+    frame: Detail, plate: Any, covered: Any, person: Any | None, field: Any | None, finest: int
 ) -> Evidence:
-    """What the flow from a frame to a texture (h, w), displaced by the field so far, says."""
-    flow = dense_flow(frame.texture, plate[None])[0]
+    """What the flow, down to the finest scale, from a frame to a texture (h, w), displaced by the
+    field so far, says."""
+    flow = worthwhile(dense_flow(frame.texture, plate[None], finest)[0], frame.texture, plate)
     trusted = trusted_flow(frame, plate, covered, person, flow)
     height, width = plate.shape
     around = box_mean(trusted, max(3, round(max(height, width) * COMPANY)) | 1)
@@ -85,6 +89,15 @@ def evidence(
     args = (flow, trusted, around, before, int(field is not None), *limits, signal, sums)
     cuda.kernel("field", "believe_flow")((blocks,), (BLOCK,), args)
     return Evidence(signal, sums.sum(0))
+
+
+def worthwhile(flow: Any, frame: Any, plate: Any) -> Any:
+    """The flow from frame to plate (h, w), 0 where a long vector explains hardly more than none."""
+    cp, wanted = cuda.cupy(), frame.astype("float32")
+    before, after = (cp.abs(there - wanted) for there in (plate, displaced(plate, flow)))
+    gain = box_mean(before - after, DIFFERENCE_WINDOW)
+    is_long = (flow * flow).sum(-1) > F(LONG_PIXELS**2)
+    return cp.where((is_long & (gain < F(WORTH_LEVELS)))[..., None], F(0), flow)
 
 
 def trusted_flow(frame: Detail, plate: Any, covered: Any, person: Any | None, flow: Any) -> Any:
