@@ -22,8 +22,10 @@ ALPHA_LEVELS = 2.0
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    shot = write_video(folder / "shot.mp4", map(shot_frame, range(FRAMES)))
-    return shot, write_video(folder / "clean_plate.mp4", map(plate_frame, range(FRAMES + 2)))
+    # Nearly without a loss: else several plates, a pixel apart, fit equally well.
+    shot = write_video(folder / "shot.mp4", map(shot_frame, range(FRAMES)), crf=1)
+    clean = write_video(folder / "plate.mp4", map(plate_frame, range(FRAMES + 2)), crf=1)
+    return shot, clean
 
 
 def on_gpu(videos, out, **options):
@@ -45,7 +47,7 @@ def test_the_pictures_are_those_of_the_cpu(host_runner, host_gpu, videos, tmp_pa
         report(tmp_path / "gpu")["frames"], report(tmp_path / "cpu")["frames"], strict=True
     ):
         assert set(here) == set(there)
-        assert abs(here["plate_index"] - there["plate_index"]) <= 1  # two fit equally well
+        assert here["plate_index"] == there["plate_index"]
         assert here["confidence"] == pytest.approx(there["confidence"], abs=0.02)
         assert here["milliseconds"].keys() == there["milliseconds"].keys()
 
