@@ -36,8 +36,8 @@ CHOICES = {
     "bit_depth": BitDepth,
 }
 """The options that are one of a few words or numbers."""
-
-
+MOST_THREADS = 256
+"""As many as large machines have cores. Far more are refused by the system, or run for ever."""
 PATHS = "shot", "clean_plate", "out", "weights", "debug"
 """The options that name a file or a folder."""
 
@@ -82,7 +82,7 @@ class RunConfig:
     """Where to compute. auto takes an NVIDIA GPU where one can be used, else the CPU."""
     network: Network = "howard"
     """Matting network. What does not ship with Howard is made by build_engine.py."""
-    weights: Path | None = None
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """ONNX file of the network, instead of the one that ships or was built."""
     runner: Runner = "auto"
     """What runs the network on a GPU; auto takes the fastest that is installed and built."""
@@ -96,7 +96,7 @@ class RunConfig:
     begins or is lost."""
     on_mismatch: OnMismatch = "continue"
     """When the clean plate shows another scene: stop, or continue by what people look like."""
-    debug: Path | None = None
+    debug: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for a picture per frame of what the alignment did (slow)."""
     batch: int = 0
     """Frames per call of the network; 0 takes 1 on the CPU, up to 4 on a GPU with enough memory."""
@@ -134,6 +134,9 @@ class RunConfig:
         for name, lowest in (("batch", 0), ("threads", 0), ("writers", 1), ("gpus", 0)):
             if (value := getattr(self, name)) < lowest:
                 raise ConfigError(f"--{name} is {value}: give {lowest} or more")
+        for name in ("threads", "writers"):
+            if (value := getattr(self, name)) > MOST_THREADS:
+                raise ConfigError(f"--{name} is {value}: give {MOST_THREADS} or fewer")
         _ = self.wanted
         for name, usual in (("runner", "auto"), ("features", "kernels"), ("gpus", 1)):
             if (value := getattr(self, name)) != usual and self.device == "cpu":

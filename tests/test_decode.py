@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -480,6 +482,16 @@ def unknown_codec(path: Path) -> Path:
     return path
 
 
+def write_exr(path):
+    """One picture of linear light."""
+    codec = av.CodecContext.create("exr", "w")
+    codec.width, codec.height, codec.pix_fmt = 16, 16, "gbrpf32le"
+    codec.time_base = Fraction(1, 25)
+    picture = av.VideoFrame(16, 16, "gbrpf32le")
+    picture.pts = 0
+    path.write_bytes(b"".join(map(bytes, [*codec.encode(picture), *codec.encode(None)])))
+
+
 BAD_INPUT = {
     "missing": (lambda path: path, "does not exist"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
@@ -496,7 +508,16 @@ BAD_INPUT = {
         lambda path: cut(media.write_video(path, media.numbered_frames(9)), 0.9),
         "its index (moov) is missing",
     ),
+    "index cut before the stream's kind": (
+        lambda path: cut(media.write_video(path, media.numbered_frames(9)), 0.6),
+        "its index (moov) is missing",
+    ),
+    "index cut before the stream's codec": (
+        lambda path: cut(media.write_video(path, media.numbered_frames(9)), 0.7),
+        "its index (moov) is missing",
+    ),
     "folder without images": (lambda path: path.mkdir(), "holds no image"),
+    "pipe": (os.mkfifo, "is a pipe or a device"),
 }
 
 
@@ -518,6 +539,14 @@ def test_a_pattern_without_a_match_is_missing(tmp_path, pattern):
     (tmp_path / "plate.txt").write_text("no image")
     with pytest.raises(InputMissing, match="matches no image"):
         open_video(tmp_path / pattern)
+
+
+@pytest.mark.parametrize("given", ["f.1001.exr", ".", "f.%04d.exr", "*.exr"])
+def test_pictures_that_are_not_read_as_they_are_meant_are_refused(tmp_path, given):
+    for number in (1001, 1002):
+        write_exr(tmp_path / f"f.{number}.exr")
+    with pytest.raises(InputError, match=r"f\.1001\.exr: \.exr is not read; convert it to PNG"):
+        open_video(tmp_path / given)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])

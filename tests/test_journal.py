@@ -208,6 +208,22 @@ def test_overwrite_clears_the_earlier_run_and_nothing_else(tmp_path):
     assert names == ["000000.png", "notes.txt", "report.json"]
 
 
+@pytest.mark.parametrize("name", ["000007.png", "0000001.png"])
+def test_overwrite_is_refused_where_others_put_numbered_pictures(tmp_path, name):
+    started(tmp_path, 0, 1, 2).finish([], {})
+    (tmp_path / name).write_bytes(b"theirs")
+    with pytest.raises(OutputError, match=f"{name}, which is not in its report: move it"):
+        journal(tmp_path, overwrite=True)
+    assert (tmp_path / name).read_bytes() == b"theirs"
+    assert frame_path(tmp_path, 2).exists()
+
+
+def test_overwrite_clears_an_interrupted_run_too(tmp_path):
+    started(tmp_path, 0, 1, 2).close()
+    started(tmp_path, 1, overwrite=True).finish([], {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000001.png", "report.json"]
+
+
 def test_overwrite_touches_nothing_before_the_writing_begins(tmp_path):
     started(tmp_path, 0).finish([], {})
     journal(tmp_path, {"shot": "else"}, overwrite=True)

@@ -313,10 +313,16 @@ def test_a_replaced_picture_of_the_shot_is_noticed(tmp_path):
 def test_overwrite_starts_anew(videos, tmp_path):
     out = tmp_path / "out"
     run(RunConfig(*videos, out))
-    (out / "000009.png").write_bytes((out / "000000.png").read_bytes())
-    again = run(RunConfig(*videos, out, overwrite=True))
+    again = run(RunConfig(*videos, out, overwrite=True, frames="4:"))
     assert again.resumed == 0
-    assert len(pictures(out)) == 6
+    assert pictures(out) == ["000004.png", "000005.png"]
+
+
+def test_the_shot_is_not_its_own_clean_plate(videos, tmp_path):
+    (tmp_path / "link.mp4").symlink_to(videos[0])
+    with pytest.raises(InputError, match="is the shot itself"):
+        run(RunConfig(videos[0], tmp_path / "link.mp4", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_is_one_error_and_whole_files_stay(videos, tmp_path, monkeypatch, capsys):
@@ -370,13 +376,22 @@ def test_a_gpu_is_refused_plainly_where_there_is_none(videos, tmp_path):
         run(RunConfig(*videos, tmp_path, device="gpu"))
 
 
+@pytest.mark.parametrize("asked", [{"runner": "tensorrt"}, {"features": "opencv-cuda"}])
+def test_what_asks_for_a_gpu_is_not_ignored_where_there_is_none(videos, tmp_path, asked):
+    with pytest.raises(DeviceError):
+        run(RunConfig(*videos, tmp_path / "out", **asked))
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_and_foreign_weights_are_refused(videos, tmp_path):
     with pytest.raises(WeightsError, match="do not exist"):
         run(RunConfig(*videos, tmp_path / "out", weights=tmp_path / "no.onnx"))
     text = tmp_path / "text.onnx"
     text.write_text("no model")
-    with pytest.raises(WeightsError, match=r"text\.onnx"):
+    with pytest.raises(WeightsError, match=r"text\.onnx .* give one that"):
         run(RunConfig(*videos, tmp_path / "out", weights=text))
+    with pytest.raises(WeightsError, match="are no file"):
+        run(RunConfig(*videos, tmp_path / "out", weights=tmp_path))
     assert not (tmp_path / "out").exists()
 
 
@@ -386,7 +401,10 @@ def test_words_that_are_no_choice_name_the_choices(videos, tmp_path, name):
         run(RunConfig(*videos, tmp_path / "out", **{name: "cuda"}))
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch", -1), ("writers", 0), ("threads", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch", -1), ("writers", 0), ("threads", -1), ("threads", 10**5), ("writers", 10**5)],
+)
 def test_numbers_out_of_range_name_the_option(videos, tmp_path, name, value):
     with pytest.raises(ConfigError, match=f"--{name} is {value}"):
         run(RunConfig(*videos, tmp_path, **{name: value}))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -18,7 +21,9 @@ def open_container(path: Path) -> InputContainer:
         # "file:" so that a colon in the name is no protocol; tags in any encoding are no error.
         return av.open(f"file:{path}", metadata_errors="replace")
     except (av.InvalidDataError, av.EOFError) as error:
-        raise InputError(f"{path} cannot be read: {_why(path)}") from error
+        raise refusal(
+            path, "holds no video that FFmpeg knows; convert it to MP4, MOV or MKV"
+        ) from error
     except av.FFmpegError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check the file") from error
 
@@ -33,19 +38,36 @@ def picture_stream(path: Path, container: InputContainer) -> VideoStream:
         if is_cover or container.format.name == "tty":
             continue
         if stream.codec_context is None:
-            raise InputError(f"{path} has a codec that FFmpeg cannot decode; convert it to H.264")
+            raise refusal(path, "has a codec that FFmpeg cannot decode; convert it to H.264")
         return stream
     if not container.streams:  # a header alone, or an index cut in two
-        raise InputError(f"{path} cannot be read: {_why(path)}")
-    raise InputError(f"{path} holds no video; give the file that has the picture")
+        raise refusal(path, "holds no video that FFmpeg knows; convert it to MP4, MOV or MKV")
+    raise refusal(path, "holds no video; give the file that has the picture")
 
 
-def _why(path: Path) -> str:
-    """The likely cause that FFmpeg could not open `path`, and the remedy."""
+def refusal(path: Path, reason: str) -> InputError:
+    """`reason`, which follows the file's name and gives the remedy; but an empty file, or an MP4 or
+    MOV that ends before its index does, is told to be that, whatever came of it."""
     with path.open("rb") as file:
-        head = file.read(12)
-    if not head:
-        return "it is empty; export or copy it again"
-    if head[4:8] == b"ftyp":  # MP4 and MOV
-        return "it is cut off, its index (moov) is missing; export or copy it again"
-    return "it holds no video that FFmpeg knows; convert it to MP4, MOV or MKV"
+        head = file.read(8)
+        if not head:
+            reason = "cannot be read: it is empty; export or copy it again"
+        elif head[4:] == b"ftyp" and _lacks_index(file):
+            reason = (
+                "cannot be read: it is cut off, its index (moov) is missing or cut; export or copy "
+                "it again"
+            )
+    return InputError(f"{path} {reason}")
+
+
+def _lacks_index(file: BinaryIO) -> bool:
+    """Whether the boxes (ISO/IEC 14496-12, clause 4.2) end before "moov" does."""
+    size, place = file.seek(0, os.SEEK_END), 0
+    while place + 16 <= size:
+        file.seek(place)
+        length, kind, large = struct.unpack(">I4sQ", file.read(16))
+        length = {0: size - place, 1: large}.get(length, length)
+        if kind == b"moov":
+            return place + length > size
+        place += max(length, 8)
+    return True

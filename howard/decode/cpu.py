@@ -33,6 +33,11 @@ def _source(path: Path) -> Source:
     if path.is_dir():
         return images.open_folder(path)
     if path.exists():  # before patterns: a file's own name may hold a * or a %d
+        if not path.is_file():
+            raise InputError(
+                f"{path} is a pipe or a device, which cannot be read twice; give a file"
+            )
+        images.check_format(path)
         return images.open_image(path) if images.is_image(path) else open_video_file(path)
     if images.is_pattern(path):
         return images.open_pattern(path)

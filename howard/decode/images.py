@@ -18,6 +18,9 @@ from howard.errors import InputError, InputMissing, is_out_of_memory
 from howard.frames import Frame, VideoInfo
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+UNREAD = {".exr", ".hdr", ".dpx", ".cin", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+"""Linear or logarithmic light, which FFmpeg would pass off as sRGB; photographs in tiles, of which
+it would give the first; what a camera's sensor saw."""
 FRAMES_PER_SECOND = 30  # for the times of images, which have none
 PRINTF_NUMBER = re.compile(r"%0?(\d*)d")
 
@@ -25,6 +28,12 @@ PRINTF_NUMBER = re.compile(r"%0?(\d*)d")
 def is_image(path: Path) -> bool:
     """By its name: a common extension, and not hidden."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def check_format(path: Path) -> None:
+    """InputError for a picture that Howard does not read as it is meant."""
+    if (extension := path.suffix.lower()) in UNREAD:
+        raise InputError(f"{path}: {extension} is not read; convert it to PNG, 8 or 16 bits, sRGB")
 
 
 def is_pattern(path: Path) -> bool:
@@ -36,6 +45,7 @@ def open_folder(folder: Path) -> Source:
     """All images of a folder in natural order; raises InputError if there is none."""
     files = _images(folder.iterdir())
     if not files:
+        _check_formats(folder.iterdir())
         raise InputError(
             f"{folder} holds no image ({' '.join(sorted(EXTENSIONS))}); "
             "give a video, an image or a folder of images"
@@ -50,10 +60,12 @@ def open_pattern(pattern: Path) -> Source:
         before, after = pattern.name[: number.start()], pattern.name[number.end() :]
         digits = f"[0-9]{{{number[1] or 1},}}"
         name = re.compile(re.escape(before) + digits + re.escape(after))
-        files = _images(file for file in pattern.parent.iterdir() if name.fullmatch(file.name))
+        found = [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
     else:
-        files = _images(Path(file) for file in glob.glob(str(pattern), recursive=True))
+        found = [Path(file) for file in glob.glob(str(pattern), recursive=True)]
+    files = _images(found)
     if not files:
+        _check_formats(found)
         raise InputMissing(f"{pattern} matches no image; check the folder and the numbering")
     return _open(pattern, files)
 
@@ -90,6 +102,12 @@ def _images(files: Iterable[Path]) -> list[Path]:
     """The images among `files`, in natural order: frame2 before frame10."""
 
     return sorted((file for file in files if is_image(file) and file.is_file()), key=_parts)
+
+
+def _check_formats(files: Iterable[Path]) -> None:
+    """InputError that names the first of `files` whose format is known and not read."""
+    for file in sorted(files, key=_parts):
+        check_format(file)
 
 
 def _parts(file: Path) -> list[str | int]:

@@ -20,6 +20,7 @@ import av
 
 from howard.decode.ahead import Pass, Source, evenly
 from howard.decode.colour import SWAPS_AXES, Converter, RgbConverter
+from howard.decode.container import refusal
 from howard.decode.damage import Stated
 from howard.decode.decoding import Decoding, Lost
 from howard.decode.packets import Keyframe, PacketTable, list_packets
@@ -37,7 +38,7 @@ def open_video_file(path: Path) -> Source:
     frames = video.read_from(0)
     first = next(frames, None)
     if first is None:
-        raise InputError(f"{path} holds no frame that can be read; export or copy it again")
+        raise refusal(path, "holds no frame that can be read; export or copy it again")
     height, width = first.pixels.shape[:2]
     rate = float(video.rate) if video.rate else None
     info = VideoInfo(path, width, height, video.stated.frames, rate, files=(path,))

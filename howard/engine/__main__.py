@@ -46,6 +46,8 @@ def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
 def check_words(arguments: Sequence[str]) -> None:
     """ConfigError for a misspelt command or option that names the nearest."""
     command, *rest = arguments or [""]
+    if "" in rest:
+        raise ConfigError("an argument is empty: is a variable of the shell not set?")
     if command in ("-h", "--help"):
         return
     if command not in COMMANDS:
@@ -60,6 +62,8 @@ def check_words(arguments: Sequence[str]) -> None:
     for word in rest:
         option = word.split("=")[0].replace("_", "-")
         is_option = option.startswith("-") and not option[1:2].isdigit()
+        if option == "--resume":
+            raise ConfigError("--resume is no option: the same command goes on by itself")
         if is_option and option not in (*known, "-h"):
             raise ConfigError(f"there is no option {option}{nearest(option, known)}")
 
@@ -84,12 +88,20 @@ def run_command(config: RunConfig) -> None:
     for warning in report.warnings:
         print(f"howard: warning: {warning}", file=sys.stderr)
     if report.fallbacks:
-        print(f"howard: {report.fallbacks} frames have no plate of their own", file=sys.stderr)
+        print(
+            f"howard: no plate of its own was found for {frames(report.fallbacks)}: see "
+            f"fallback in {config.out / 'report.json'}",
+            file=sys.stderr,
+        )
     with printing():
         print(
-            f"{report.frames} frames in {config.out}, {report.frames_per_second:.2f} frames/s, "
+            f"{frames(report.frames)} in {config.out}, {report.frames_per_second:.2f} frames/s, "
             f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
         )
+
+
+def frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"
 
 
 def memory_is_short(error: Exception) -> str:

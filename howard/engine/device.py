@@ -87,7 +87,7 @@ def open_device(config: RunConfig) -> Device:
     try:
         return gpu(config)
     except DeviceError:
-        if config.features != "kernels":  # asks for a GPU as well
+        if config.features != "kernels" or config.runner != "auto":  # ask for a GPU as well
             raise
         return cpu(config)
 

@@ -74,6 +74,7 @@ class Journal:
         self.open_rows: dict[int, Row] = {}
         self.offsets: dict[int, int]
         """Index of each finished frame -> where its row begins in `source`."""
+        self.stale: list[Path] = []
         self.file: FileIO | None = None
         self.on_written: Callable[[], None] = lambda: None
         self.lock: int | None = None
@@ -86,7 +87,10 @@ class Journal:
             self.source = self.final if finished else self.partial
             self.check_ownership()
             self.offsets = {}
-            self.end = 0 if self.overwrite else self.find_rows()
+            self.end = self.find_rows()
+            if self.overwrite:
+                self.stale = self.to_replace()
+                self.offsets, self.end = {}, 0
         self.resumed = len(self.offsets)
 
     def check_ownership(self) -> None:
@@ -118,6 +122,18 @@ class Journal:
                 end += len(line)
         return end
 
+    def to_replace(self) -> list[Path]:
+        """Pictures of the earlier run. Raises OutputError if there are others, whose names the new
+        one may need."""
+        made = {frame_path(self.out, index) for index in self.offsets}
+        for picture in pictures(self.out):
+            if picture not in made:
+                raise OutputError(
+                    f"{self.out} holds {picture.name}, which is not in its report: move it away or "
+                    "delete it, or choose another folder"
+                )
+        return list(made)
+
     def begin_writing(self) -> None:
         """Make the folder, and keep other runs out of it until `close`; with --overwrite, clear it
         of the earlier run."""
@@ -134,9 +150,10 @@ class Journal:
             raise
 
     def clear(self) -> None:
-        """Remove pictures and report of the earlier run."""
+        """Remove pictures and report of the earlier run, the report last: after an
+        interruption the next call still knows whose they are."""
         with writing(self.out):
-            for stale in (self.partial, self.final, *pictures(self.out)):
+            for stale in (*self.stale, self.partial, self.final):
                 stale.unlink(missing_ok=True)
         self.source = self.partial
 

@@ -25,7 +25,14 @@ from howard.engine.children import Child, Seat, gpu_seats, interrupted_by_any_si
 from howard.engine.device import open_device
 from howard.engine.journal import Journal, Row, pictures, writing
 from howard.engine.progress import Progress
-from howard.engine.stages import RunReport, check_output_apart, check_range, identify_run, within
+from howard.engine.stages import (
+    RunReport,
+    check_inputs_apart,
+    check_output_apart,
+    check_range,
+    identify_run,
+    within,
+)
 from howard.engine.timing import peak_memory_mb
 from howard.frames import VideoInfo
 from howard.write import frame_path
@@ -74,6 +81,7 @@ def open_output(config: RunConfig) -> tuple[VideoInfo, Journal]:
         closing(open_video(config.shot)) as shot,
         closing(open_video(config.clean_plate)) as clean_plate,
     ):
+        check_inputs_apart(shot.info, clean_plate.info)
         check_output_apart(config.out, shot.info, clean_plate.info)
         check_range(config, shot.info)
         device = open_device(config).name if config.gpus == 1 else "gpu"

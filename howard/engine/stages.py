@@ -19,7 +19,7 @@ from howard.decode import VideoReader
 from howard.engine.device import Device, Weights, open_device
 from howard.engine.journal import PICTURE, Journal
 from howard.engine.timing import peak_memory_mb
-from howard.errors import ConfigError, DeviceMemoryError, OutputError
+from howard.errors import ConfigError, DeviceMemoryError, InputError, OutputError
 from howard.frames import Frame, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork
 
@@ -206,6 +206,7 @@ def build_stages(config: RunConfig) -> Stages:
     with ExitStack() as opened:
         shot = opened.enter_context(closing(device.open_video(config.shot)))
         clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
+        check_inputs_apart(shot.info, clean_plate.info)
         check_output_apart(config.out, shot.info, clean_plate.info)
         check_range(config, shot.info)
         batch = config.batch or device.batch(shot.info)
@@ -219,6 +220,15 @@ def build_stages(config: RunConfig) -> Stages:
     return Stages(
         device, shot, clean_plate, aligner, network, packer, journal, batch, config.wanted
     )
+
+
+def check_inputs_apart(shot: VideoInfo, clean_plate: VideoInfo) -> None:
+    """InputError if both are the same: nothing would be left of the person."""
+    ours, theirs = ([os.path.realpath(file) for file in info.files] for info in (shot, clean_plate))
+    if ours == theirs:
+        raise InputError(
+            f"{clean_plate.path} is the shot itself: give a video of the place without the person"
+        )
 
 
 def check_output_apart(out: Path, *inputs: VideoInfo) -> None:

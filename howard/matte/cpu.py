@@ -101,7 +101,7 @@ def open_session(
     """Raises WeightsError for a file that is missing, is no ONNX model, or has other inputs than
     all of the required and some of the offered."""
     if not os.path.isfile(weights):  # Path's raises for a folder that may not be entered
-        raise WeightsError(f"weights {weights} do not exist: check --weights")
+        raise WeightsError(f"weights {weights} do not exist, or are no file: check --weights")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -114,7 +114,8 @@ def open_session(
             raise
         reason = str(error).splitlines()[0]
         raise WeightsError(
-            f"{weights} is not a model that ONNX Runtime can load: {reason}"
+            f"{weights} is not a model that ONNX Runtime can load: give one that "
+            f"build_engine.py exported ({reason})"
         ) from error
     names = {i.name for i in session.get_inputs()}
     outputs = [o.name for o in session.get_outputs()]
