@@ -290,6 +290,18 @@ def test_pictures_are_not_mixed_with_those_that_are_read(tmp_path, shot):
     assert len(list((tmp_path / "shot").iterdir())) == 2
 
 
+def test_what_debug_shows_does_not_replace_the_shot(tmp_path):
+    for i in range(2):
+        write_image(tmp_path / "shot" / f"{i:06d}.jpg", shot_frame(i))
+    still = write_image(tmp_path / "000000.jpg", plate_frame(0))
+    shot = tmp_path / "shot"
+    for debug in (shot, tmp_path):
+        before = (debug / "000000.jpg").read_bytes()
+        with pytest.raises(OutputError, match=r"000000\.jpg, which is an input"):
+            run(RunConfig(shot, still, tmp_path / "out", debug=debug))
+        assert (debug / "000000.jpg").read_bytes() == before
+
+
 def test_an_output_inside_the_shots_folder_can_be_gone_on_with(tmp_path):
     for i in range(2):
         write_image(tmp_path / "shot" / f"{i}.png", shot_frame(i))

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 from howard.align import Aligner
 from howard.config import RunConfig
 from howard.decode import VideoReader
 from howard.engine.device import Device, Weights, open_device
-from howard.engine.journal import PICTURE, Journal
+from howard.engine.inputs import (
+    check_inputs_apart,
+    check_output_apart,
+    check_range,
+    identify_run,
+    within,
+)
+from howard.engine.journal import Journal
 from howard.engine.timing import peak_memory_mb
-from howard.errors import ConfigError, DeviceMemoryError, InputError, OutputError
+from howard.errors import ConfigError, DeviceMemoryError
 from howard.frames import Frame, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork
 
@@ -207,7 +211,7 @@ def build_stages(config: RunConfig) -> Stages:
         shot = opened.enter_context(closing(device.open_video(config.shot)))
         clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
         check_inputs_apart(shot.info, clean_plate.info)
-        check_output_apart(config.out, shot.info, clean_plate.info)
+        check_output_apart(config, shot.info, clean_plate.info)
         check_range(config, shot.info)
         batch = config.batch or device.batch(shot.info)
         network = device.open_network(weights, shot.info, batch)
@@ -220,87 +224,3 @@ def build_stages(config: RunConfig) -> Stages:
     return Stages(
         device, shot, clean_plate, aligner, network, packer, journal, batch, config.wanted
     )
-
-
-def check_inputs_apart(shot: VideoInfo, clean_plate: VideoInfo) -> None:
-    """InputError if both are the same: nothing would be left of the person."""
-    ours, theirs = ([os.path.realpath(file) for file in info.files] for info in (shot, clean_plate))
-    if ours == theirs:
-        raise InputError(
-            f"{clean_plate.path} is the shot itself: give a video of the place without the person"
-        )
-
-
-def check_output_apart(out: Path, *inputs: VideoInfo) -> None:
-    """OutputError if pictures that are read lie where pictures will be written: these would take
-    their names, or be read along with them the next time."""
-    real = os.path.realpath  # Path's raises for a link that leads to itself
-    folder = real(out)
-    for info in inputs:
-        is_sequence = info.path not in info.files
-        for file in info.files:
-            would_mix = is_sequence or PICTURE.fullmatch(file.name)
-            if would_mix and folder in (real(file.parent), os.path.dirname(real(file))):
-                raise OutputError(
-                    f"{out} holds {file.name}, which is an input: choose another folder"
-                )
-
-
-def check_range(config: RunConfig, shot: VideoInfo) -> None:
-    """ConfigError if frames are wanted that the shot does not have, as far as its length is
-    known."""
-    wanted, frames = config.wanted, shot.frames
-    last = wanted.start if wanted.stop == sys.maxsize else wanted.stop - 1
-    if frames is not None and last >= frames:
-        frames = counted(shot)
-    if frames is not None and last >= frames:
-        raise ConfigError(
-            f"--frames is {config.frames}, but {shot.path} has {frames} frames, 0 to {frames - 1}: "
-            "give a range within them, or leave LAST out"
-        )
-
-
-def counted(shot: VideoInfo) -> int | None:
-    """Number of frames: a video file is read through, since many state no more than about how
-    long they are."""
-    if shot.still or shot.path not in shot.files:
-        return shot.frames
-    from howard.decode.packets import count_packets
-
-    return count_packets(shot.path)
-
-
-def within(wanted: range, shot: VideoInfo) -> range | None:
-    """Those of the wanted frames that the shot has; None where its length is unknown."""
-    return None if shot.frames is None else range(wanted.start, min(wanted.stop, shot.frames))
-
-
-def identify_run(
-    config: RunConfig, device: str, shot: VideoInfo, clean_plate: VideoInfo
-) -> dict[str, Any]:
-    """What decides about the pixels of every frame. Which frames are made is no part of it: calls
-    with other ranges add to the same folder."""
-    weights = Weights.of(config)
-    return {
-        "shot": identify(config.shot, shot.files),
-        "clean_plate": identify(config.clean_plate, clean_plate.files),
-        "network": config.network,
-        "weights": identify(weights.files[0], weights.files),
-        "plate_search": config.plate_search,
-        "bit_depth": config.bit_depth,
-        "batch": config.batch,
-        "device": device,
-        "runner": config.runner,
-        "features": config.features,
-    }
-
-
-def identify(path: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Enough to notice that a file was added, removed or replaced, without reading it."""
-    stats = [file.stat() for file in files]
-    return {
-        "path": str(path.absolute()),
-        "files": len(stats),
-        "bytes": sum(stat.st_size for stat in stats),
-        "modified": max(stat.st_mtime_ns for stat in stats),
-    }
