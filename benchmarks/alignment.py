@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -39,41 +38,31 @@ from benchmarks.measure import (
     write_json,
 )
 from benchmarks.published_alignment import ESTIMATORS
+from benchmarks.tables import PERCENT, TENTHS_OF_A_PERCENT, WHOLE, Columns, measured, table
 from howard.align import Aligner
 from howard.frames import Frame
 
 QUICK_SIZE, QUICK_FRAMES = "640x360", 6
 ALL = "all scenes"
-COLUMNS = {
-    "corner_median_pixels": "corner px",
-    "corner_p90_pixels": "p90",
-    "corner_p99_pixels": "p99",
-    "corner_max_pixels": "max",
-    "success_share": "success",
-    "crashes": "crash",
-    "fallbacks": "fallb.",
-    "residual": "resid.",
-    "off_share": "off>20",
-    "person_residual": "person",
-    "coverage": "cover",
-    "jitter_median_pixels": "jitter",
-    "jitter_p99_pixels": "p99",
-    "plate_index_error": "index",
-    "milliseconds": "ms",
-    "mean_milliseconds": "mean",
+COLUMNS: Columns = {
+    "corner_median_pixels": ("corner px", measured),
+    "corner_p90_pixels": ("p90", measured),
+    "corner_p99_pixels": ("p99", measured),
+    "corner_max_pixels": ("max", measured),
+    "success_share": ("success", PERCENT),
+    "crashes": ("crash", WHOLE),
+    "fallbacks": ("fallb.", WHOLE),
+    "residual": ("resid.", measured),
+    "off_share": ("off>20", TENTHS_OF_A_PERCENT),
+    "person_residual": ("person", measured),
+    "coverage": ("cover", TENTHS_OF_A_PERCENT),
+    "jitter_median_pixels": ("jitter", measured),
+    "jitter_p99_pixels": ("p99", measured),
+    "plate_index_error": ("index", WHOLE),
+    "milliseconds": ("ms", WHOLE),
+    "mean_milliseconds": ("mean", WHOLE),
 }
-"""Key of a summary -> heading."""
-FORMATS = {
-    "success_share": "{:.0%}",
-    "coverage": "{:.1%}",
-    "off_share": "{:.1%}",
-    "crashes": "{:.0f}",
-    "fallbacks": "{:.0f}",
-    "plate_index_error": "{:.0f}",
-    "milliseconds": "{:.0f}",
-    "mean_milliseconds": "{:.0f}",
-}
-"""Where it is not two decimals."""
+"""Of a summary."""
 
 Summaries = dict[str, dict[str, float]]
 """By method."""
@@ -159,13 +148,13 @@ def compare(
             method: summarise([found], width) | {"build_milliseconds": took[method]}
             for method, found in scores.items()
         }
-        console.print(table(name, results[name]))
+        console.print(by_method(name, results[name]))
         save(results)
         for method, aligner in aligners.items():
             aligner.close()
             everything[method].append(scores[method])
     results[ALL] = {method: summarise(takes, width) for method, takes in everything.items()}
-    console.print(table(ALL, results[ALL]))
+    console.print(by_method(ALL, results[ALL]))
     save(results)
 
 
@@ -186,22 +175,9 @@ def usable_methods(config: AlignmentConfig) -> list[str]:
     return usable
 
 
-def table(title: str, rows: Summaries) -> Table:
+def by_method(title: str, summaries: Summaries, columns: Columns = COLUMNS) -> Table:
     """For people: one method a row."""
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    shown.add_column("method")
-    for heading in COLUMNS.values():
-        shown.add_column(heading, justify="right")
-    for method, numbers in rows.items():
-        shown.add_row(method, *(cell(name, numbers[name]) for name in COLUMNS))
-    return shown
-
-
-def cell(name: str, value: float) -> str:
-    """One number, or that there is none."""
-    if not np.isfinite(value):
-        return "inf" if value > 0 else "-"
-    return FORMATS.get(name, "{:.2f}" if value < 100 else "{:.0f}").format(value)
+    return table(title, ["method"], columns, (([name], row) for name, row in summaries.items()))
 
 
 def long_table(costs: Sequence[SearchCost]) -> str:

@@ -23,9 +23,8 @@ import cv2
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.alignment import ALL, Summaries
+from benchmarks.alignment import ALL, Summaries, by_method
 from benchmarks.alignment_scenes import KINDS, Scene
 from benchmarks.alignment_scores import SUCCESS_SHARE
 from benchmarks.alignment_takes import FRAMES_PER_SECOND
@@ -39,6 +38,7 @@ from benchmarks.measure import (
     unknown_names,
     write_json,
 )
+from benchmarks.tables import HUNDREDTHS, PERCENT, WHOLE, Columns
 
 QUICK_SIZE, QUICK_FRAMES = "640x360", 1
 CHECK_SIZE = 320, 180
@@ -47,18 +47,18 @@ SECONDS = 2.5
 GAPS_SECONDS = {"nearest view": 0.0, "a second off": 1.0}
 """From the nearest view to the clean-plate frame of a pair. Howard's index of the clean plate holds
 32 of its frames: of a minute, the nearest is up to a second away."""
-COLUMNS = {
-    "keypoints": ("keypoints", "{:.0f}"),
-    "matches": ("matches", "{:.0f}"),
-    "inlier_share": ("inliers", "{:.0%}"),
-    "success_share": ("success", "{:.0%}"),
-    "corner_median_pixels": ("corner px", "{:.2f}"),
-    "corner_p90_pixels": ("p90", "{:.2f}"),
-    "find_milliseconds": ("find ms", "{:.0f}"),
-    "match_milliseconds": ("match ms", "{:.0f}"),
-    "estimate_milliseconds": ("fit ms", "{:.0f}"),
+COLUMNS: Columns = {
+    "keypoints": ("keypoints", WHOLE),
+    "matches": ("matches", WHOLE),
+    "inlier_share": ("inliers", PERCENT),
+    "success_share": ("success", PERCENT),
+    "corner_median_pixels": ("corner px", HUNDREDTHS),
+    "corner_p90_pixels": ("p90", HUNDREDTHS),
+    "find_milliseconds": ("find ms", WHOLE),
+    "match_milliseconds": ("match ms", WHOLE),
+    "estimate_milliseconds": ("fit ms", WHOLE),
 }
-"""Key of a summary -> heading and format."""
+"""Of a summary."""
 
 
 @dataclass(frozen=True)
@@ -125,24 +125,6 @@ def pooled(
     return {name: summarise(found, width) for name, found in every.items()}
 
 
-def table(title: str, rows: Summaries) -> Table:
-    """For people: one method a row."""
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    shown.add_column("method")
-    for heading, _ in COLUMNS.values():
-        shown.add_column(heading, justify="right")
-    for method, numbers in rows.items():
-        shown.add_row(method, *(cell(form, numbers[key]) for key, (_, form) in COLUMNS.items()))
-    return shown
-
-
-def cell(form: str, value: float) -> str:
-    """One number, or that there is none."""
-    if not np.isfinite(value):
-        return "inf" if value > 0 else "-"
-    return form.format(value)
-
-
 def compare(
     config: FeaturesConfig,
     size: tuple[int, int],
@@ -166,14 +148,14 @@ def compare(
         for key, found in scores.items():
             every[key] += found
         results[kind] = pooled(scores, list(methods), size[0])
-        console.print(table(kind, results[kind]))
+        console.print(by_method(kind, results[kind], COLUMNS))
         save(results)
     for gap in GAPS_SECONDS:
         of_gap = {key: found for key, found in every.items() if key[0] == gap}
         results[f"{ALL}, {gap}"] = pooled(of_gap, list(methods), size[0])
     results[ALL] = pooled(every, list(methods), size[0])
     for title in list(results)[-len(GAPS_SECONDS) - 1 :]:
-        console.print(table(title, results[title]))
+        console.print(by_method(title, results[title], COLUMNS))
     save(results)
 
 

@@ -39,6 +39,7 @@ from benchmarks.measure import (
     unknown_names,
     write_json,
 )
+from benchmarks.tables import HUNDREDTHS, Columns, table
 from engine.training.scenes import Material
 from howard.errors import HowardError
 from howard.frames import Matte
@@ -47,7 +48,7 @@ from howard.write.pack import pack_rgba, to_levels
 
 ALL = "all kinds"
 CEILING = "times_ceiling"
-COLUMNS = {
+HEADINGS = {
     "mad": "MAD",
     CEILING: "x ceiling",
     "mse": "MSE",
@@ -58,7 +59,8 @@ COLUMNS = {
     "foreground_mse": "fg MSE",
     "recomposition": "recomp.",
 }
-"""Key of a summary -> heading; units as in `benchmarks/metrics.py`."""
+"""By key of a summary; units as in `benchmarks/metrics.py`."""
+COLUMNS: Columns = {key: (heading, HUNDREDTHS) for key, heading in HEADINGS.items()}
 
 Summary = dict[str, float]
 Summaries = dict[str, dict[str, Summary]]
@@ -179,9 +181,9 @@ def compare(
             "coverage": float(np.mean([a.coverage for a in plates])),
             "networks": nested(found),
         }
-        console.print(table(kind, results[kind]["networks"]))
+        console.print(by_origin(kind, results[kind]["networks"]))
     results[ALL] = {"networks": nested(every)}
-    console.print(table(ALL, results[ALL]["networks"]))
+    console.print(by_origin(ALL, results[ALL]["networks"]))
     return results
 
 
@@ -209,22 +211,14 @@ def time_networks(
     return interleave(calls, is_matte, rounds, warm_up=1)
 
 
-def table(title: str, summaries: Summaries) -> Table:
+def by_origin(title: str, summaries: Summaries) -> Table:
     """For people: one network and origin of plates a row."""
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    shown.add_column("network")
-    shown.add_column("plate")
-    for heading in COLUMNS.values():
-        shown.add_column(heading, justify="right")
-    for name, by_origin in summaries.items():
-        for origin, summary in by_origin.items():
-            shown.add_row(name, origin, *(cell(summary[column]) for column in COLUMNS))
-    return shown
-
-
-def cell(value: float) -> str:
-    """One number, or that there is none."""
-    return f"{value:.2f}" if np.isfinite(value) else "-"
+    rows = (
+        ([name, origin], summary)
+        for name, of_network in summaries.items()
+        for origin, summary in of_network.items()
+    )
+    return table(title, ["network", "plate"], COLUMNS, rows)
 
 
 def times_table(times: dict[str, Spread]) -> str:
