@@ -30,6 +30,13 @@ LUMA_WEIGHTS = {  # K_R and K_B of each matrix (ITU-R BT.601-7, BT.709-6, BT.202
 MATRIX_CODES = {"bt601": 6, "bt709": 1, "bt2020": 9, None: 2}
 """The numbers of ITU-T H.273; None is "unspecified"."""
 
+OPEN_GOP = {
+    "bf": 2,
+    "x264-params": "open-gop=1:scenecut=0:keyint=12:min-keyint=12:b-adapt=0",
+}
+"""Options of x264 with which, whatever the pictures, two B-frames are shown before each keyframe
+that follow it in the file."""
+
 
 def numbered(number: int, width: int = 160, height: int = 96) -> NDArray[np.uint8]:
     """(H, W, 3) RGB: `number` as BITS vertical bars, white for 1, the highest bit at the left."""

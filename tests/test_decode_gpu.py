@@ -541,8 +541,7 @@ def test_a_seek_that_leads_elsewhere_is_noticed(tmp_path, fake_dali, monkeypatch
 
 
 def test_an_open_gop_is_only_read_from_the_start(tmp_path, fake_dali):
-    options = {"g": 10, "bf": 2, "x264-params": "open-gop=1:scenecut=0:keyint=10:min-keyint=10"}
-    path = media.write_video(tmp_path / "a.mp4", moving(), **options)
+    path = media.write_video(tmp_path / "a.mp4", moving(), **media.OPEN_GOP)
     made = fake_dali()
     with closing(open_device_video(path)) as device, closing(open_video(path)) as host:
         assert not made[0].table.is_closed

@@ -101,7 +101,7 @@ SOUND = {  # name and options, and whether decoding may begin at a keyframe; Non
     "h264, B-frames": ("a.mp4", H264, True),
     "h264, keyframes only": ("a.mp4", {"g": 1}, True),
     "h264, one keyframe": ("a.mp4", {"g": 600, "bf": 3}, True),
-    "h264, open GOP": ("a.mp4", {"bf": 3, "x264-params": "open-gop=1:keyint=12"}, True),
+    "h264, open GOP": ("a.mp4", media.OPEN_GOP, True),
     "h264, intra refresh": ("a.ts", {"g": 20, "x264-params": "intra-refresh=1"}, None),
     "h264, fragments": ("a.mp4", {**H264, "muxer": {"movflags": "frag_keyframe"}}, True),
     "h264, matroska": ("a.mkv", H264, True),
