@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import fakecupy
 import pytest
 
 from howard import cuda
+
+
+@pytest.fixture
+def leaves_no_thread() -> Iterator[None]:
+    """The test must leave as many threads as it found, its own mistakes included."""
+    before = threading.active_count()
+    yield
+    deadline = time.monotonic() + 2
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before, threading.enumerate()
 
 
 @pytest.fixture

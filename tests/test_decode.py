@@ -29,15 +29,7 @@ COLOUR_TOLERANCE = 3
 PATCHES = [(200, 40, 60), (30, 180, 90), (60, 80, 220), (250, 240, 20), (128, 128, 128)]
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    """Every test must leave as many threads as it found, its own mistakes included."""
-    before = threading.active_count()
-    yield
-    deadline = time.monotonic() + 2
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before, threading.enumerate()
+pytestmark = pytest.mark.usefixtures("leaves_no_thread")
 
 
 def numbers(path: Path) -> list[int]:

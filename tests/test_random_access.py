@@ -19,6 +19,7 @@ from howard.decode import open_video
 from howard.decode.decoding import Decoding
 from howard.errors import InputError
 from howard.frames import Frame
+from tests.test_decode import decoded_counter
 
 COUNT = 60
 PLACES = (59, 1, 30, 20, 19, 0, 44, 60)
@@ -26,14 +27,7 @@ PLACES = (59, 1, 30, 20, 19, 0, 44, 60)
 NONE = range(0)
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    deadline = time.monotonic() + 2
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before, threading.enumerate()
+pytestmark = pytest.mark.usefixtures("leaves_no_thread")
 
 
 def moving_frames(count: int = COUNT) -> Iterator[np.ndarray]:
@@ -274,25 +268,11 @@ def test_reading_begins_at_the_keyframe_before(tmp_path, monkeypatch):
     assert len(decoded) == 20
 
 
-def converted_counter(monkeypatch) -> list[int]:
-    from howard.decode.colour import RgbConverter
-
-    converted: list[int] = []
-    convert = RgbConverter.__call__
-
-    def counted(self, picture):
-        converted.append(1)
-        return convert(self, picture)
-
-    monkeypatch.setattr(RgbConverter, "__call__", counted)
-    return converted
-
-
 @pytest.mark.parametrize("gop", [1, 4, 60])
 def test_only_the_frames_of_a_sample_are_converted(tmp_path, monkeypatch, gop):
     path = media.write_video(tmp_path / "a.mp4", moving_frames(), g=gop)
     with closing(open_video(path, 1)) as reader:
-        converted = converted_counter(monkeypatch)
+        converted = decoded_counter(monkeypatch)
         assert len(list(reader.sample(6))) == 6
     assert len(converted) == 6
 

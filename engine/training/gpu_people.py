@@ -90,7 +90,7 @@ def picked(draw: Draw, material: DeviceMaterial) -> NDArray[np.int64]:
 
 
 def put(draw: Draw, material: DeviceMaterial, height: int, width: int, holding: Which) -> Tensor:
-    """Recolour, scale, turn and place a person in each frame, as `scenes.put`."""
+    """Recolour, scale, turn and place a person in each frame, as `people.put`."""
     assert material.people is not None
     index = picked(draw, material)
     rows, columns = material.people.sizes[index].T
@@ -135,7 +135,7 @@ def recoloured(draw: Draw, person: Tensor) -> Tensor:
 
 
 def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Values) -> Tensor:
-    """Give each person something to hold or wear, as `scenes.hold`. x, y: (N,) where the person
+    """Give each person something to hold or wear, as `people.hold`. x, y: (N,) where the person
     is, which the thing follows through a clip."""
     height, width = layer.shape[2:]
     first = layer[:: draw.frames, 3] > 0.5

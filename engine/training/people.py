@@ -166,3 +166,55 @@ def drawn(rng: np.random.Generator, height: int, width: int) -> Foreground:
     colour: Image = texture(rng, height, width)
     alpha = np.clip(alpha, 0, 1)[..., None]
     return np.concatenate([colour * alpha, alpha], -1)
+
+
+def put(rng: np.random.Generator, height: int, width: int, stored: NDArray[np.uint8]) -> Foreground:
+    """Recolour, scale, turn and place a person in the frame; one whose picture ends in the body
+    stands on the lower edge."""
+    rows, columns = stored.shape[:2]
+    size = rng.uniform(0.35, 1.15) if rng.random() < 0.8 else rng.uniform(0.15, 1.8)
+    scale = min(size * height / rows, 1.3 * max(size, 0.5) * width / columns)
+    cut_below = stored[-1, :, 3].max() > 127
+    if scale < 0.8:  # shrink first: strands would alias, and small pictures are quick to recolour
+        small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
+        stored = np.asarray(cv2.resize(stored, small, interpolation=cv2.INTER_AREA), np.uint8)
+        rows, columns, scale = stored.shape[0], stored.shape[1], 1.0
+    person = recoloured(rng, stored.astype(np.float32) / np.float32(255))
+    angle = rng.normal(0, 0.06)
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    x = rng.uniform(0.1, 0.9) * width
+    y = rng.uniform(0.3, 0.75) * height
+    if cut_below:
+        y = max(height - rows * scale / 2 + rng.uniform(0, 0.2) * height, 0)
+    matrix = np.array([[c, -s, 0], [s, c, 0]])
+    matrix[:, 2] = (x, y) - matrix[:, :2] @ (columns / 2, rows / 2)
+    return np.clip(cv2.warpAffine(person, matrix, (width, height), flags=cv2.INTER_LINEAR), 0, 1)
+
+
+def hold(rng: np.random.Generator, layer: Foreground) -> Foreground:
+    """Give the person something to hold or wear: whatever touches them is foreground."""
+    height, width = layer.shape[:2]
+    rows, columns = np.nonzero(layer[..., 3] > 0.5)
+    if not len(rows):
+        return layer
+    at = rng.integers(len(rows))
+    size = max(8, int(min(height, width, rng.uniform(0.15, 0.6) * np.ptp(rows) + 8)))
+    thing = drawn(rng, size, size)
+    move = np.array([[1, 0, columns[at] - size / 2], [0, 1, rows[at] - size / 2]])
+    moved = cv2.warpAffine(thing, move, (width, height), flags=cv2.INTER_NEAREST)
+    thing = np.asarray(moved, np.float32)
+    over, under = (thing, layer) if rng.random() < 0.7 else (layer, thing)
+    return np.asarray(over + under * (1 - over[..., 3:]), np.float32)
+
+
+def camouflage(rng: np.random.Generator, layer: Foreground, live: Image) -> Foreground:
+    """Give the foreground the mean colour of the place behind it, in part."""
+    alpha = layer[..., 3:]
+    weight = alpha.sum()
+    if weight < 1:
+        return layer
+    mean = layer[..., :3].sum((0, 1)) / weight
+    behind = (live * alpha).sum((0, 1)) / weight
+    share = rng.uniform(0.4, 1.0)
+    colour = np.clip(layer[..., :3] + alpha * (behind - mean) * share, 0, alpha)
+    return np.concatenate([colour, alpha], -1).astype(np.float32)

@@ -22,7 +22,6 @@ scenes, so that the machine needs torch, NumPy, rich, tyro and any build of Open
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from bisect import bisect
@@ -36,10 +35,9 @@ import numpy as np
 import torch
 import tyro
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
 from engine.training.batches import (
     PHASES,
     MaterialConfig,
@@ -51,7 +49,7 @@ from engine.training.batches import (
 )
 from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictures
 from engine.training.gpu_scenes import gpu_batches
-from engine.training.losses import matting_loss, temporal_loss
+from engine.training.learner import Learner
 from engine.training.pack import unpack
 from engine.training.scenes import Material
 from engine.training.validate import HeldOut, Validation
@@ -109,88 +107,6 @@ class TrainConfig:
         if self.generator == "auto":
             return self.pack is not None or self.device != "cpu"
         return self.generator == "gpu"
-
-
-class Learner:
-    """One network with its optimiser and the running average of its weights."""
-
-    def __init__(self, name: str, config: TrainConfig) -> None:
-        self.name, self.frames = name, config.sequence
-        device = config.device
-        self.loss = torch.compile(step_loss, dynamic=False) if config.compile else step_loss
-        self.network = TRAINABLE[name]()
-        self.network.to(device)
-        if device != "cpu":  # there it is no faster
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
-        self.best = math.inf
-
-    def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> Tensor:
-        """One update; returns the mean absolute difference of alpha, without waiting for it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        loss, difference = self.loss(self.network, batch, joint, self.frames)
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        update_average(self.average, self.network, min(0.998, steps / (steps + 50)))
-        return difference
-
-    def state(self) -> dict[str, Any]:
-        """What a run needs to go on."""
-        return {
-            "network": self.name,
-            "weights": self.average.state_dict(),
-            "latest": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "best": self.best,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.average.load_state_dict(state["weights"])
-        self.network.load_state_dict(state["latest"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.best = state["best"]
-
-    def start_from(self, checkpoint: Path) -> None:
-        """Weights alone."""
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["weights"]
-        self.network.load_state_dict(weights)
-        self.average.load_state_dict(weights)
-
-
-def step_loss(
-    network: HowardNetwork | ContextSwitching,
-    batch: tuple[Tensor, ...],
-    joint: bool,
-    frames: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Loss of one batch, on the coarse output or on the full one; and the difference of alpha.
-    frames: of the clips in the batch, if it holds clips."""
-    if isinstance(network, ContextSwitching):
-        # Here, since it needs ONNX Runtime, which a machine that trains Howard's own need not have.
-        from engine.training.context_switching import supervised_loss
-
-        return supervised_loss(network, batch)
-    true_alpha, true_foreground, *inputs = batch
-    with torch.autocast(true_alpha.device.type, torch.bfloat16):
-        alpha, foreground, doubt = network(*inputs) if joint else network.coarse(*inputs[2:])
-    outputs = alpha.float(), foreground.float(), doubt.float()
-    loss, difference = matting_loss(*outputs, true_alpha, true_foreground)
-    if frames > 1:
-        loss = loss + temporal_loss(outputs[0], true_alpha, frames)
-    return loss, difference
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Exponential moving average of weights; running statistics are copied."""
-    for mean, now in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(now, 1 - decay)
-    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(current)
 
 
 class Clock:
@@ -262,7 +178,9 @@ def train(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(0)  # its thread pool does not survive the fork of the data workers
-    learners = [Learner(name, config) for name in config.networks]
+    learners = [
+        Learner(name, config.device, config.sequence, config.compile) for name in config.networks
+    ]
     clock = Clock(config)
     for learner in learners:
         file = config.out / f"{learner.name}.pt"

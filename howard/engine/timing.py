@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from types import TracebackType
 
 from howard.cuda import cupy
 
@@ -22,12 +21,7 @@ class Stopwatch:
         self.started = time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.milliseconds = (time.perf_counter() - self.started) * 1e3
 
 
@@ -44,12 +38,7 @@ class DeviceStopwatch:
         self.begin.record()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.end.record()
 
     def __float__(self) -> float:

@@ -1,0 +1,96 @@
+"""A network that learns: its optimiser, the average of its weights, and what a step costs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
+from engine.training.losses import matting_loss, temporal_loss
+
+
+class Learner:
+    """One network with its optimiser and the running average of its weights."""
+
+    def __init__(self, name: str, device: str, frames: int = 0, compiled: bool = False) -> None:
+        """frames: of the clips in each batch, if it holds clips."""
+        self.name, self.frames = name, frames
+        self.loss = torch.compile(step_loss, dynamic=False) if compiled else step_loss
+        self.network = TRAINABLE[name]()
+        self.network.to(device)
+        if device != "cpu":  # there it is no faster
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
+        self.best = math.inf
+
+    def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> Tensor:
+        """One update; returns the mean absolute difference of alpha, without waiting for it."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        loss, difference = self.loss(self.network, batch, joint, self.frames)
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        update_average(self.average, self.network, min(0.998, steps / (steps + 50)))
+        return difference
+
+    def state(self) -> dict[str, Any]:
+        """What a run needs to go on."""
+        return {
+            "network": self.name,
+            "weights": self.average.state_dict(),
+            "latest": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.average.load_state_dict(state["weights"])
+        self.network.load_state_dict(state["latest"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best = state["best"]
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Weights alone."""
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["weights"]
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
+
+def step_loss(
+    network: HowardNetwork | ContextSwitching,
+    batch: tuple[Tensor, ...],
+    joint: bool,
+    frames: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Loss of one batch, on the coarse output or on the full one; and the difference of alpha.
+    frames: of the clips in the batch, if it holds clips."""
+    if isinstance(network, ContextSwitching):
+        # Here, since it needs ONNX Runtime, which a machine that trains Howard's own need not have.
+        from engine.training.context_switching import supervised_loss
+
+        return supervised_loss(network, batch)
+    true_alpha, true_foreground, *inputs = batch
+    with torch.autocast(true_alpha.device.type, torch.bfloat16):
+        alpha, foreground, doubt = network(*inputs) if joint else network.coarse(*inputs[2:])
+    outputs = alpha.float(), foreground.float(), doubt.float()
+    loss, difference = matting_loss(*outputs, true_alpha, true_foreground)
+    if frames > 1:
+        loss = loss + temporal_loss(outputs[0], true_alpha, frames)
+    return loss, difference
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Exponential moving average of weights; running statistics are copied."""
+    for mean, now in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(now, 1 - decay)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
