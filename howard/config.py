@@ -116,6 +116,12 @@ class RunConfig:
         return AlignOptions(self.plate_search, self.on_mismatch, self.debug, self.features)
 
     @property
+    def for_a_gpu(self) -> dict[str, str | int]:
+        """The options that were given and say nothing to a CPU."""
+        usual = {"runner": "auto", "features": "kernels", "gpus": 1}
+        return {name: getattr(self, name) for name in usual if getattr(self, name) != usual[name]}
+
+    @property
     def wanted(self) -> range:
         """Indices of the frames to make; without LAST it stops at sys.maxsize. Raises
         ConfigError."""
@@ -138,6 +144,6 @@ class RunConfig:
             if (value := getattr(self, name)) > MOST_THREADS:
                 raise ConfigError(f"--{name} is {value}: give {MOST_THREADS} or fewer")
         _ = self.wanted
-        for name, usual in (("runner", "auto"), ("features", "kernels"), ("gpus", 1)):
-            if (value := getattr(self, name)) != usual and self.device == "cpu":
+        for name, value in self.for_a_gpu.items():
+            if self.device == "cpu":
                 raise ConfigError(f"--{name} {value} is for --device gpu: leave one of them out")

@@ -390,7 +390,7 @@ def test_a_gpu_is_refused_plainly_where_there_is_none(videos, tmp_path):
 
 @pytest.mark.parametrize("asked", [{"runner": "tensorrt"}, {"features": "opencv-cuda"}])
 def test_what_asks_for_a_gpu_is_not_ignored_where_there_is_none(videos, tmp_path, asked):
-    with pytest.raises(DeviceError):
+    with pytest.raises(DeviceError, match=f"leave --{next(iter(asked))} out"):
         run(RunConfig(*videos, tmp_path / "out", **asked))
     assert not (tmp_path / "out").exists()
 

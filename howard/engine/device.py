@@ -86,9 +86,11 @@ def open_device(config: RunConfig) -> Device:
         return gpu(config)
     try:
         return gpu(config)
-    except DeviceError:
-        if config.features != "kernels" or config.runner != "auto":  # ask for a GPU as well
-            raise
+    except DeviceError as error:
+        for name, value in config.for_a_gpu.items():
+            raise DeviceError(
+                f"--{name} {value}: {error.__cause__ or error}, or leave --{name} out"
+            ) from error
         return cpu(config)
 
 
