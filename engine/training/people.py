@@ -209,7 +209,7 @@ def hold(rng: np.random.Generator, layer: Foreground) -> Foreground:
 
 def patterned(rng: np.random.Generator, layer: Foreground, pattern: Image) -> Foreground:
     """Dress the foreground in a picture (H, W, 3), below a random height, in the light and shade
-    that it has: glitter, prints and lace, which tell no more of a person than their outline does."""
+    that it has: glitter, prints and lace, which hide that they are clothes."""
     alpha = layer[..., 3:]
     rows = np.flatnonzero(alpha.max((1, 2)) > 0.5)
     if not len(rows):
