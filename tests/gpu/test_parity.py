@@ -170,7 +170,9 @@ def test_alpha(device):
     plate = OpenCVAligner(Pictures(shot).info, Pictures([middle_plate(take)]))(
         Frame(0, 0.0, shot[0])
     )
-    inputs = shot[0], plate.pixels, plate.coverage
+    # All counts as seen: a hole takes the nearest colour, and of two as near the devices may take
+    # another, which `test_matte_gpu.py` allows for.
+    inputs = shot[0], plate.pixels, np.ones_like(plate.coverage)
     expected = howard.Matting(device="cpu")(*inputs)[0]
     found = howard.Matting(device="gpu")(*(cp.asarray(x) for x in inputs))[0]
     off = np.abs(cp.asnumpy(found) - expected)
