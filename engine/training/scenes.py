@@ -17,16 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training import camera, textures
-from engine.training.people import (
-    Foreground,
-    People,
-    camouflage,
-    drawn,
-    hold,
-    outline,
-    patterned,
-    put,
-)
+from engine.training.people import Foreground, People, camouflage, drawn, hold, outline, put
 from engine.training.textures import Image
 from engine.training.views import ViewPair
 from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
@@ -279,8 +270,6 @@ def make_people(
             if rng.random() < (0.4 if place.plausible else 0.1):
                 layer = hold(rng, layer)
         if rng.random() < 0.3:
-            layer = patterned(rng, layer, photograph(rng, height, width, material))
-        if rng.random() < 0.3:
             layer = camouflage(rng, layer, place.live)
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
@@ -313,7 +302,7 @@ def composite(live: Image, layers: list[Foreground]) -> tuple[Image, Image, NDAr
     for layer in layers:
         keep = 1 - layer[..., 3]
         colour = colour * keep[..., None] + layer[..., :3]
-        alpha = alpha * keep + layer[..., 3]
+        alpha = np.minimum(alpha * keep + layer[..., 3], 1)  # a rounding beyond it, else
     frame = live * (1 - alpha[..., None]) + colour
     straight = np.where(alpha[..., None] > 0.01, colour / np.maximum(alpha, 0.01)[..., None], live)
     return frame.astype(np.float32), np.clip(straight, 0, 1).astype(np.float32), alpha
