@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,15 @@ from howard.matte.holes import GUESS_PERCENT
 
 HELD_OUT = 20
 """Every HELD_OUT-th person and place is kept for validation."""
-SHAPES = [(224, 224), (160, 288), (288, 160), (192, 256), (160, 160), (128, 224)]
+SHAPES = [
+    *((224, 224), (160, 288), (288, 160), (192, 256), (160, 160), (128, 224)),
+    *((288, 512), (512, 288), (384, 384), (256, 416)),
+]
+"""Height and width of the base's pictures: small ones, and such as it sees at run time."""
 RATIOS = [1, 2, 2, 3]
-"""Full size over base size in the joint phase."""
+"""Full size over base size in the joint phase, as far as LARGEST allows."""
+LARGEST = 700_000
+"""Pixels of a full-size picture at most."""
 PICTURES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -109,13 +116,34 @@ PHASES = (
 """In their order."""
 
 
+class Shape(NamedTuple):
+    """Of the pictures of a batch."""
+
+    height: int
+    width: int
+    """At full size."""
+    ratio: int
+    """Full size over base size."""
+    count: int
+    """Pictures in the batch."""
+
+
+def batch_shape(rng: np.random.Generator, batch: int, joint: bool) -> Shape:
+    """A shape, and as many pictures of it as cost about what `batch` of the first shape do."""
+    height, width = SHAPES[rng.integers(len(SHAPES))]
+    ratio = RATIOS[rng.integers(len(RATIOS))] if joint else 1
+    ratio = min(ratio, math.isqrt(LARGEST // (height * width)))
+    pixels = batch * SHAPES[0][0] * SHAPES[0][1]
+    count = max(2, round(pixels / (height * width * ratio)))
+    return Shape(height * ratio, width * ratio, ratio, count)
+
+
 class Scenes(IterableDataset):
-    """Endless batches as tuples of tensors (N, C, H, W): one shape and one ratio a batch, as many
-    scenes as make `pixels` at base size."""
+    """Endless batches as tuples of tensors (N, C, H, W), each of one shape (`batch_shape`)."""
 
     def __init__(self, material: Material, batch: int, phase: Phase, first_seed: int) -> None:
-        self.material, self.phase, self.first_seed = material, phase, first_seed
-        self.pixels = batch * SHAPES[0][0] * SHAPES[0][1]
+        self.material, self.batch = material, batch
+        self.phase, self.first_seed = phase, first_seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         info = torch.utils.data.get_worker_info()
@@ -123,13 +151,10 @@ class Scenes(IterableDataset):
         rng = np.random.default_rng((self.first_seed, worker))
         seed = self.first_seed + worker * 10**8
         while True:
-            height, width = SHAPES[rng.integers(len(SHAPES))]
-            ratio = RATIOS[rng.integers(len(RATIOS))] if self.phase.joint else 1
-            count = max(2, round(self.pixels / (height * width * ratio)))
+            height, width, ratio, count = batch_shape(rng, self.batch, self.phase.joint)
             seeds = range(seed, seed + count)
             seed += count
-            height, width, plates = height * ratio, width * ratio, self.phase.plates
-            scenes = [sample(s, height, width, self.material, plates) for s in seeds]
+            scenes = [sample(s, height, width, self.material, self.phase.plates) for s in seeds]
             yield stack(scenes, ratio)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import Drawn
+from engine.training.gpu_shapes import Drawn, Texture
 
 BOX = 128
 """Pixels of the box in which held things are drawn, before they are scaled."""
@@ -54,6 +54,7 @@ def foreground(
     layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
     holding = draw.chance(np.where(plausible, 0.4, 0.1))[~objects]
     layer = draw.change(layer, ~objects, lambda d, x: put(d, material, height, width, holding))
+    layer = draw.change(layer, draw.chance(0.15), lambda d, x: patterned(d, material, x))
     hidden = draw.chance(0.3)
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
@@ -158,6 +159,26 @@ def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Valu
     thing = Drawn(draw, material, BOX, BOX)(u, v, BOX / size.flatten()) * inside
     in_front = draw.tensor(draw.chance(0.7))
     return torch.where(in_front, over(thing, layer), over(layer, thing))
+
+
+def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
+    """Dress the foregrounds in pictures below random heights, as `people.patterned`; the picture
+    stays where it is through a clip."""
+    height, width = layer.shape[2:]
+    colour, alpha = layer[:, :3], layer[:, 3:]
+    somewhere = (alpha > 0.5).any(3, keepdim=True)
+    rows = torch.arange(height, device=draw.device).reshape(1, 1, -1, 1)
+    top = torch.where(somewhere, rows, height).amin(2, keepdim=True)
+    tall = (torch.where(somewhere, rows, 0).amax(2, keepdim=True) - top).clamp(min=0)
+    neck = top + draw.tensor(draw.choice([0.0, 0.2, 0.5], [0.3, 0.5, 0.2])) * tall
+    ys, xs = pixel_grid(height, width, draw.device)
+    x, y = torch.broadcast_tensors(xs + torch.zeros_like(neck), ys)
+    pattern = Texture(draw, material, height, width, real=True)(x, y)
+    luma = colour.mean(1, keepdim=True)
+    mean = luma.sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp(min=1)
+    dressed = (pattern * luma / mean.clamp(min=0.02)).minimum(alpha)
+    share = draw.tensor(draw.uniform(0.4, 1.0)) * (rows >= neck)
+    return torch.cat([torch.lerp(colour, dressed, share.expand_as(colour)), alpha], 1)
 
 
 def camouflage(draw: Draw, layer: Tensor, live: Tensor) -> Tensor:

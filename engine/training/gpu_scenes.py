@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.training.batches import RATIOS, SHAPES, Phase, network_inputs
+from engine.training.batches import Phase, batch_shape, network_inputs
 from engine.training.gpu_align import aligned, warped
 from engine.training.gpu_camera import Light, expose, pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
@@ -295,14 +295,11 @@ def gpu_batches(
     first_seed: int,
     frames: int = 1,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """As `batches.Scenes`: endless batches as the training takes them, each of one shape and one
-    ratio, as many scenes as make `size` of 224 x 224; with `frames`, that many in clips."""
-    pixels = size * SHAPES[0][0] * SHAPES[0][1]
+    """As `batches.Scenes`: endless batches as the training takes them; with `frames`, of that many
+    in clips."""
     rng = np.random.default_rng(first_seed)
     for seed in iter(lambda: int(rng.integers(2**62)), None):
-        height, width = SHAPES[rng.integers(len(SHAPES))]
-        ratio = RATIOS[rng.integers(len(RATIOS))] if phase.joint else 1
-        count = max(2, round(pixels / (height * width * ratio * frames)))
-        height, width = height * ratio, width * ratio
+        height, width, ratio, count = batch_shape(rng, size, phase.joint)
+        count = max(2, round(count / frames))
         scene = batch(seed, count, height, width, material, device, phase.plates, frames)
         yield network_inputs(*scene, ratio)

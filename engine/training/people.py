@@ -207,6 +207,23 @@ def hold(rng: np.random.Generator, layer: Foreground) -> Foreground:
     return np.asarray(over + under * (1 - over[..., 3:]), np.float32)
 
 
+def patterned(rng: np.random.Generator, layer: Foreground, pattern: Image) -> Foreground:
+    """Dress the foreground in a picture (H, W, 3), below a random height, in the light and shade
+    that it has: glitter, prints and lace, which hide that they are clothes."""
+    alpha = layer[..., 3:]
+    rows = np.flatnonzero(alpha.max((1, 2)) > 0.5)
+    if not len(rows):
+        return layer
+    neck = rows[0] + round(rng.choice([0.0, 0.2, 0.5], p=[0.3, 0.5, 0.2]) * np.ptp(rows))
+    luma = layer[..., :3].mean(-1, keepdims=True)
+    shade = luma / max(float(luma.sum() / alpha.sum()), 0.02)
+    share = np.float32(rng.uniform(0.4, 1.0))
+    dressed = np.clip(pattern * shade, 0, alpha)
+    colour = layer[..., :3].copy()
+    colour[neck:] += (dressed[neck:] - colour[neck:]) * share
+    return np.concatenate([colour, alpha], -1).astype(np.float32)
+
+
 def camouflage(rng: np.random.Generator, layer: Foreground, live: Image) -> Foreground:
     """Give the foreground the mean colour of the place behind it, in part."""
     alpha = layer[..., 3:]

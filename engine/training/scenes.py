@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training import camera, textures
-from engine.training.people import Foreground, People, camouflage, drawn, hold, outline, put
+from engine.training.people import (
+    Foreground,
+    People,
+    camouflage,
+    drawn,
+    hold,
+    outline,
+    patterned,
+    put,
+)
 from engine.training.textures import Image
 from engine.training.views import ViewPair
 from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
@@ -269,6 +278,8 @@ def make_people(
             layer = put(rng, height, width, material.people.pick(rng))
             if rng.random() < (0.4 if place.plausible else 0.1):
                 layer = hold(rng, layer)
+        if rng.random() < 0.15:
+            layer = patterned(rng, layer, photograph(rng, height, width, material))
         if rng.random() < 0.3:
             layer = camouflage(rng, layer, place.live)
         if rng.random() < 0.15:
