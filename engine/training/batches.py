@@ -124,8 +124,8 @@ class Shape(NamedTuple):
     """At full size."""
     ratio: int
     """Full size over base size."""
-    count: int
-    """Pictures in the batch."""
+    scenes: int
+    """In the batch."""
 
 
 def batch_shape(rng: np.random.Generator, batch: int, joint: bool) -> Shape:

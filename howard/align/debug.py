@@ -33,7 +33,9 @@ class DebugPictures:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"--debug {folder} cannot be made: {error.strerror}") from error
+            raise OutputError(
+                f"--debug {folder} cannot be made: {error.strerror}; give another folder"
+            ) from error
 
     def write(self, frame: Frame, source: Frame, plate: Plate) -> None:
         """frame of the shot, the clean-plate frame that the plate was made of, the plate."""

@@ -18,6 +18,14 @@ WRITTEN = re.compile(r"\d{6,}\.(png|jpg)")
 """Names of what goes into OUT and into the folder of --debug."""
 
 
+def check_inputs(config: RunConfig, shot: VideoInfo, clean_plate: VideoInfo) -> None:
+    """All that can be said against a run before it begins. Raises InputError, OutputError or
+    ConfigError."""
+    check_inputs_apart(shot, clean_plate)
+    check_output_apart(config, shot, clean_plate)
+    check_range(config, shot)
+
+
 def check_inputs_apart(shot: VideoInfo, clean_plate: VideoInfo) -> None:
     """InputError if both are the same: nothing would be left of the person."""
     ours, theirs = ([os.path.realpath(file) for file in info.files] for info in (shot, clean_plate))

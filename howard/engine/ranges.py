@@ -23,13 +23,7 @@ from howard.config import RunConfig
 from howard.decode import open_video
 from howard.engine.children import Child, Seat, gpu_seats, interrupted_by_any_signal
 from howard.engine.device import open_device
-from howard.engine.inputs import (
-    check_inputs_apart,
-    check_output_apart,
-    check_range,
-    identify_run,
-    within,
-)
+from howard.engine.inputs import check_inputs, identify_run, within
 from howard.engine.journal import Journal, Row, pictures, writing
 from howard.engine.progress import Progress
 from howard.engine.stages import RunReport
@@ -81,9 +75,7 @@ def open_output(config: RunConfig) -> tuple[VideoInfo, Journal]:
         closing(open_video(config.shot)) as shot,
         closing(open_video(config.clean_plate)) as clean_plate,
     ):
-        check_inputs_apart(shot.info, clean_plate.info)
-        check_output_apart(config, shot.info, clean_plate.info)
-        check_range(config, shot.info)
+        check_inputs(config, shot.info, clean_plate.info)
         device = open_device(config).name if config.gpus == 1 else "gpu"
         identity = identify_run(config, device, shot.info, clean_plate.info)
         return shot.info, Journal(config.out, identity, config.overwrite)

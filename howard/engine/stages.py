@@ -14,13 +14,7 @@ from howard.align import Aligner
 from howard.config import RunConfig
 from howard.decode import VideoReader
 from howard.engine.device import Device, Weights, open_device
-from howard.engine.inputs import (
-    check_inputs_apart,
-    check_output_apart,
-    check_range,
-    identify_run,
-    within,
-)
+from howard.engine.inputs import check_inputs, identify_run, within
 from howard.engine.journal import Journal
 from howard.engine.timing import peak_memory_mb
 from howard.errors import ConfigError, DeviceMemoryError
@@ -210,9 +204,7 @@ def build_stages(config: RunConfig) -> Stages:
     with ExitStack() as opened:
         shot = opened.enter_context(closing(device.open_video(config.shot)))
         clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
-        check_inputs_apart(shot.info, clean_plate.info)
-        check_output_apart(config, shot.info, clean_plate.info)
-        check_range(config, shot.info)
+        check_inputs(config, shot.info, clean_plate.info)
         batch = config.batch or device.batch(shot.info)
         network = device.open_network(weights, shot.info, batch)
         identity = identify_run(config, device.name, shot.info, clean_plate.info)
