@@ -4,6 +4,11 @@ The policy alone: no images, no device. The clean plate's clock is mapped on the
 proportion of their lengths; from the first good match on, the track follows the matches: the
 last winner plus the pace of the recent ones. A window of the clean plate's frames around it is at
 hand.
+
+There is no search for the best path through the whole shot, which would have to wait for later
+frames: on ten kinds of scene (`benchmarks/alignment_scenes.py`, 24 to 30 frames at 640 x 360) what
+the frame-by-frame choice costs is within 1 % of the lowest cost of every frame by itself (0.1 to
+0.9 %), which no path can beat, and it jumps less.
 """
 
 from __future__ import annotations
