@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from engine.training import pack as packing  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
-from engine.training.gpu_align import aligned, warped  # noqa: E402
+from engine.training.gpu_align import aligned, filled, warped  # noqa: E402
 from engine.training.gpu_camera import compressed  # noqa: E402
 from engine.training.gpu_draw import Draw, blur  # noqa: E402
 from engine.training.gpu_material import (  # noqa: E402
@@ -24,6 +24,7 @@ from engine.training.losses import temporal_loss  # noqa: E402
 from engine.training.people import People  # noqa: E402
 from engine.training.scenes import PLATES, Material, sample  # noqa: E402
 from engine.training.train import TrainConfig, train  # noqa: E402
+from howard.matte.holes import REACH, fill_holes  # noqa: E402
 
 HEIGHT, WIDTH = 48, 80
 
@@ -89,8 +90,8 @@ def test_batches_are_what_they_say(material, kind):
         assert tensor.dtype == torch.float32
         assert tensor.min() >= 0
         assert tensor.max() <= 1
-    assert set(made.coverage.unique().tolist()) <= {0.0, 1.0}
-    assert (made.plate * (1 - made.coverage) == 0).all()
+    assert set(made.coverage.unique().tolist()) <= {0.0, 0.5, 1.0}
+    assert (made.plate[(made.coverage == 0).expand_as(made.plate)] == 0).all()
     assert (made.coverage.max() == 0) == (kind == "missing")
 
 
@@ -125,6 +126,26 @@ def test_the_distribution_is_that_of_the_scenes_made_one_by_one(material, people
         assert abs(alpha) < 0.12
         assert abs(nobody) < 0.12
         assert abs(difference) < (0.035 if kind != "wrong" else 0.08)
+
+
+def test_holes_are_filled_as_the_run_side_fills_them():
+    """Where two covered pixels are equally near, either will do."""
+    rng = np.random.default_rng(0)
+    plates = rng.random((4, HEIGHT, WIDTH, 3), np.float32)
+    covered = np.ones((4, HEIGHT, WIDTH), np.uint8)
+    covered[0, :, 30:70], covered[1, 20:, 10:], covered[2] = 0, 0, 0
+    covered[3] = rng.random((HEIGHT, WIDTH)) < 0.05
+    to_torch = torch.from_numpy
+    reach = REACH * WIDTH
+    found, reached = filled(
+        to_torch(plates).permute(0, 3, 1, 2), to_torch(covered)[:, None].float(), reach
+    )
+    for k in range(4):
+        want, near = fill_holes(plates[k], covered[k], reach)
+        assert (reached[k, 0].numpy() == near).mean() > 0.99  # its distances are not exact
+        same = np.isclose(found[k].permute(1, 2, 0).numpy(), want).all(2)
+        assert same[covered[k] == 1].all()
+        assert same.mean() > 0.9
 
 
 def statistics(frame, plate, coverage, alpha, _) -> tuple[float, float, float]:

@@ -8,6 +8,8 @@ batch: it is modelled from the true displacements.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,8 @@ VIEW_SIDE = 240
 the cost."""
 GRADUAL = 0.06
 """Standard deviation of the smoother of the light, in longest sides."""
+FAR_AWAY = -1e6
+"""Stands for the place of a pixel that there is not."""
 FAR = 0.065
 """Displacements, in widths, of which dense flow finds half."""
 
@@ -53,6 +57,40 @@ def aligned(
     plate, covered = moved[:, :3], (moved[:, 3:] > 0.99).float()
     gain = light_field(draw, frame, plate, covered, open_)
     return (plate * gain).clamp(0, 1), covered
+
+
+def filled(plate: Tensor, covered: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """As `howard.matte.holes.fill_holes`, by jump flooding (Rong & Tan 2006): plate (N, 3, H, W)
+    with the colours of the nearest covered pixels in its holes, up to `reach` pixels from those;
+    and (N, 1, H, W), 1 where it was covered or is filled."""
+    height, width = plate.shape[2:]
+    place = torch.cat(pixel_grid_of(covered), 1)
+    nearest = torch.where(covered > 0, place, FAR_AWAY)
+    step = 2 ** math.ceil(math.log2(max(reach, 1)))
+    while step >= 1:
+        around = F.pad(nearest, (step,) * 4, value=FAR_AWAY)
+        for dy in (0, step, 2 * step):
+            for dx in (0, step, 2 * step):
+                other = around[:, :, dy : dy + height, dx : dx + width]
+                nearest = torch.where(
+                    squared(other - place) < squared(nearest - place), other, nearest
+                )
+        step //= 2
+    reached = (squared(nearest - place) <= reach**2).to(plate.dtype)
+    index = (nearest[:, 1:] * width + nearest[:, :1]) * reached
+    colours = plate.flatten(2).gather(2, index.long().flatten(2).expand(-1, 3, -1))
+    return torch.where(reached > covered, colours.reshape(plate.shape), plate), reached
+
+
+def pixel_grid_of(pictures: Tensor) -> list[Tensor]:
+    """x and y of the pixels of (N, 1, H, W), of that shape each."""
+    ys, xs = pixel_grid(*pictures.shape[2:], pictures.device)
+    return [x.expand_as(pictures) for x in (xs, ys)]
+
+
+def squared(vectors: Tensor) -> Tensor:
+    """(N, 2, H, W) -> squared lengths (N, 1, H, W)."""
+    return (vectors * vectors).sum(1, keepdim=True)
 
 
 def modelled_field(draw: Draw, displacement: Tensor, seen: Tensor) -> Tensor:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from engine.training.batches import Phase, batch_shape, network_inputs
-from engine.training.gpu_align import aligned, warped
+from engine.training.gpu_align import aligned, filled, warped
 from engine.training.gpu_camera import Light, expose, pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_people import make_people
 from engine.training.gpu_shapes import Bar, Outline, Texture
 from engine.training.scenes import ALIGNED_SHARE, MARGIN, PLATES
+from howard.matte.holes import GUESS_PERCENT, REACH
 
 
 class Batch(NamedTuple):
@@ -92,8 +93,10 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray) -> Batch:
         plausible = scene.places.plausible[refined]
         moved, here = aligned(part, plausible, *(x[at] for x in seen))
         plate, covered = plate.index_copy(0, at, moved), covered.index_copy(0, at, here)
-    foreground = shot_light(scene.foreground)
-    return Batch(frame, plate * covered, covered, scene.alpha, foreground)
+    plate, reached = filled(plate, covered, REACH * max(height, width))
+    guess = GUESS_PERCENT / 100
+    coverage = guess * reached + (1 - guess) * covered
+    return Batch(frame, plate * reached, coverage, scene.alpha, shot_light(scene.foreground))
 
 
 def composites(
@@ -132,7 +135,7 @@ def make_places(
         mild = mild & ~which
     wrong = kind == "wrong"
     plate = draw.change(plate, wrong, lambda d, x: whole(d, material, height, width))
-    holes = (kind == "near") & draw.chance(0.3)
+    holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.35)
     coverage = draw.change(coverage, holes, uncovered)
     there = draw.tensor((kind != "missing").astype(np.float32))
     plausible = (kind != "missing") & ~wrong
@@ -258,7 +261,7 @@ def uncovered(draw: Draw, coverage: Tensor) -> Tensor:
     ys, xs = pixel_grid(height, width, draw.device)
     for k in range(2):
         angle = draw.choice([0, 0.5, 1, 1.5]) * np.pi + 0.1 * draw.normal()
-        edge = np.where((k == 0) | draw.chance(0.5), draw.uniform(0.1, 0.48), 9)
+        edge = np.where((k == 0) | draw.chance(0.5), draw.uniform(0.05, 0.5), 9)
         c, s, far = (draw.tensor(v) for v in (np.cos(angle), np.sin(angle), edge))
         along = (xs / width - 0.5) * c + (ys / height - 0.5) * s
         coverage = coverage * (along <= far)
