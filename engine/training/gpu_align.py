@@ -64,7 +64,8 @@ def filled(plate: Tensor, covered: Tensor, reach: float) -> tuple[Tensor, Tensor
     with the colours of the nearest covered pixels in its holes, up to `reach` pixels from those;
     and (N, 1, H, W), 1 where it was covered or is filled."""
     height, width = plate.shape[2:]
-    place = torch.cat(pixel_grid_of(covered), 1)
+    ys, xs = pixel_grid(height, width, plate.device)
+    place = torch.cat(torch.broadcast_tensors(xs, ys + 0 * covered), 1)
     nearest = torch.where(covered > 0, place, FAR_AWAY)
     step = 2 ** math.ceil(math.log2(max(reach, 1)))
     while step >= 1:
@@ -80,12 +81,6 @@ def filled(plate: Tensor, covered: Tensor, reach: float) -> tuple[Tensor, Tensor
     index = (nearest[:, 1:] * width + nearest[:, :1]) * reached
     colours = plate.flatten(2).gather(2, index.long().flatten(2).expand(-1, 3, -1))
     return torch.where(reached > covered, colours.reshape(plate.shape), plate), reached
-
-
-def pixel_grid_of(pictures: Tensor) -> list[Tensor]:
-    """x and y of the pixels of (N, 1, H, W), of that shape each."""
-    ys, xs = pixel_grid(*pictures.shape[2:], pictures.device)
-    return [x.expand_as(pictures) for x in (xs, ys)]
 
 
 def squared(vectors: Tensor) -> Tensor:
