@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from shutil import copy
 
 import cv2
 import numpy as np
@@ -392,12 +393,17 @@ def test_a_model_with_other_inputs_is_refused(tmp_path):
         ContextSwitchingNetwork(tmp_path / "two.onnx", coarse(np.zeros((8, 8))), 1)
 
 
-def test_a_run_by_name_names_both_files_of_weights(echo, tmp_path):
+@pytest.mark.parametrize("built", [False, True])
+def test_a_run_by_name_names_both_files_of_weights(built, echo, tmp_path, monkeypatch):
     frame, plate = picture((96, 128))
     shot = write_image(tmp_path / "shot_0.png", frame.pixels)
     place = write_image(tmp_path / "plate.png", plate.pixels)
-    out = tmp_path / "out"
-    run(RunConfig(shot, place, out, network="context-switching", weights=echo, threads=1))
+    if built:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "engine" / "built").mkdir(parents=True)
+        copy(echo, tmp_path / "engine" / "built" / "context-switching.onnx")
+    out, weights = tmp_path / "out", None if built else echo
+    run(RunConfig(shot, place, out, network="context-switching", weights=weights, threads=1))
     identity = json.loads((out / "report.json").read_text())["run"]
     assert identity["network"] == "context-switching"
     assert identity["weights"]["files"] == 2
