@@ -477,18 +477,32 @@ def test_the_losses_count_pixels_of_the_mask():
 
 def test_the_loss_falls_when_the_answer_is_better(batch):
     class Fixed(ContextSwitching):
-        def published(self, image, background, segmentation):
+        def unbounded(self, image, background, segmentation):
             return torch.full_like(segmentation, self.alpha), image
 
     network = Fixed(4)
     differences = []
-    for network.alpha in (-1.0, 1.0):
+    for network.alpha in (-9.0, 9.0):
         torch.manual_seed(0)
         loss, difference = supervised_loss(network, batch)
         differences.append((float(difference), float(loss)))
     empty, full = differences
     assert empty[0] + full[0] == pytest.approx(1)  # |0 - a| + |1 - a|
     assert (empty[0] < full[0]) == (empty[1] < full[1])
+
+
+def test_a_network_that_is_sure_and_wrong_still_learns(batch):
+    class Sure(ContextSwitching):
+        def unbounded(self, image, background, segmentation):
+            self.alpha = torch.full_like(segmentation, -30.0, requires_grad=True)
+            return self.alpha, image
+
+    network = Sure(4)
+    torch.manual_seed(0)
+    loss, difference = supervised_loss(network, batch)
+    assert difference > 0.01
+    loss.backward()
+    assert network.alpha.grad.min() < 0
 
 
 def test_three_steps_of_training_leave_a_checkpoint_that_loads(tmp_path, monkeypatch):

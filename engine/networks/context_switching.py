@@ -120,7 +120,7 @@ class ContextSwitching(nn.Module):
         self.model_res_dec_al = nn.Sequential(*blocks[7:10])
         self.model_res_dec_fg = nn.Sequential(*blocks[10:])
         self.model_al_out = nn.Sequential(
-            *double(4 * width, 2 * width), *double(2 * width, width), *end(width, 1), nn.Tanh()
+            *double(4 * width, 2 * width), *double(2 * width, width), *end(width, 1)
         )
         self.model_dec_fg1 = nn.Sequential(*double(4 * width, 2 * width))
         self.model_fg_out = nn.Sequential(*double(4 * width, width), *end(width, 3))
@@ -144,6 +144,13 @@ class ContextSwitching(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W), (N, 3, H, W), (N, 1, H, W) in [-1, 1] -> alpha (N, 1, H, W) in [-1, 1] and
         foreground (N, 3, H, W), which is linear and may leave [-1, 1]."""
+        unbounded, foreground = self.unbounded(image, background, segmentation)
+        return torch.tanh(unbounded), foreground
+
+    def unbounded(
+        self, image: Tensor, background: Tensor, segmentation: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same with alpha before its tanh: half of the logit of alpha in [0, 1]."""
         detail = self.model_enc1(image)
         features = self.model_enc2(detail)
         back, seg = self.model_enc_back(background), self.model_enc_seg(segmentation)
