@@ -8,7 +8,7 @@
 A checkpoint of our own training says which network it holds. Weights that others published need
 its name: context-switching (Sengupta et al. 2020, `netG_epoch_*.pth`), bgmv2-mobilenetv2,
 bgmv2-resnet50 or bgmv2-resnet101 (Lin et al. 2021, `pytorch_*.pth`). What is written to
-engine/built/ is found by `run --network NAME`.
+engine/built/ is found by `run --network NAME`, before what ships.
 
 --plan builds a TensorRT plan for the GPU of this machine (minutes), --exported a program for torch
 on a GPU: of the ONNX file that was just exported, of --weights, or of the network as it ships.

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from engine.networks import NETWORKS, HowardNetwork, Network
+from engine.networks import NETWORKS, HowardNetwork, Network, network_for
 from engine.networks.howard import BASE_MULTIPLE
 from howard.errors import WeightsError
 
@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> tuple[str, Network]:
         raise WeightsError(f"{path} is not a checkpoint that Howard knows: {reason}") from error
     if name not in NETWORKS:
         raise WeightsError(f"{path}: there is no network {name!r}; known are {', '.join(NETWORKS)}")
-    network = NETWORKS[name]()
+    network = network_for(name, weights)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -83,7 +83,7 @@ class RunConfig:
     network: Network = "howard"
     """Matting network. What does not ship with Howard is made by build_engine.py."""
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """ONNX file of the network, instead of the one that ships or was built."""
+    """ONNX file of the network, instead of the one that was built or ships."""
     runner: Runner = "auto"
     """What runs the network on a GPU; auto takes the fastest that is installed and built."""
     gpus: int = 1

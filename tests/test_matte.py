@@ -166,6 +166,16 @@ def test_an_unknown_network_has_no_default_weights():
         default_weights("nobody")
 
 
+def test_weights_that_the_user_built_win_over_those_that_ship(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = default_weights()
+    built = tmp_path / "engine" / "built" / "howard.onnx"
+    built.parent.mkdir(parents=True)
+    built.touch()
+    assert default_weights().resolve() == built
+    assert default_weights("howard-fast").parent == shipped.parent
+
+
 def test_the_default_weights_are_small_enough_to_ship():
     assert isinstance(default_weights(), Path)
     assert default_weights().stat().st_size < 10 * 2**20

@@ -1,10 +1,12 @@
 """The networks that Howard can train and export, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
+from torch import Tensor
+
 from engine.networks.bgmv2 import BackgroundMattingV2
-from engine.networks.context_switching import ContextSwitching
+from engine.networks.context_switching import TRAINED_WIDTH, ContextSwitching, stored_width
 from engine.networks.howard import HowardNetwork, howard_fast
 
 Network = HowardNetwork | ContextSwitching | BackgroundMattingV2
@@ -13,7 +15,7 @@ Network = HowardNetwork | ContextSwitching | BackgroundMattingV2
 TRAINABLE: dict[str, Callable[[], HowardNetwork | ContextSwitching]] = {
     "howard": HowardNetwork,
     "howard-fast": howard_fast,
-    "context-switching": ContextSwitching,
+    "context-switching": partial(ContextSwitching, TRAINED_WIDTH),
 }
 NETWORKS: dict[str, Callable[[], Network]] = {
     **TRAINABLE,
@@ -22,6 +24,14 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "bgmv2-resnet101": partial(BackgroundMattingV2, "resnet101"),
 }
 
+
+def network_for(name: str, weights: Mapping[str, Tensor]) -> Network:
+    """Of the width that these weights have, for them to be loaded into. `name` is of NETWORKS."""
+    if name == "context-switching":
+        return ContextSwitching(stored_width(weights))
+    return NETWORKS[name]()
+
+
 __all__ = [
     "NETWORKS",
     "TRAINABLE",
@@ -29,4 +39,5 @@ __all__ = [
     "ContextSwitching",
     "HowardNetwork",
     "Network",
+    "network_for",
 ]

@@ -9,7 +9,7 @@ The published network has a fourth encoder, for four neighbouring frames (`model
 It is dead: the block meant for its features, `comb_multi`, is fed the background's features
 once more (issue 36 of the authors' repository; their results were made with it so). This module
 keeps `comb_multi` as it was trained and leaves the dead encoder out; a test proves that the
-results are equal.
+results are equal. Any width runs: the published one, and the half of it that we train.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ MULTIPLE = 4
 """Height and width of the inputs must be multiples of this."""
 SIDE = 512
 """Height and width of the crop that the network was made for."""
+PUBLISHED_WIDTH = 64
+"""Channels at full size in the paper: 17.5 M parameters."""
+TRAINED_WIDTH = 32
+"""Of what we train: 4.4 M parameters. A step takes a quarter of the time, and the file, of 9 MB
+instead of 35, may lie in a repository."""
 
 
 def normed(convolution: nn.Conv2d) -> list[nn.Module]:
@@ -82,18 +87,26 @@ class ResBlock(nn.Module):
         return x + self.conv_block(x)
 
 
+def stored_width(weights: Mapping[str, Tensor]) -> int:
+    """Of the network that these are the weights of, by its first convolution; the published one's
+    where that is missing or odd, so that loading them names what does not fit."""
+    first = weights.get("model_enc1.1.weight", torch.empty(0))
+    known = first.dim() == 4 and 0 < len(first) <= PUBLISHED_WIDTH
+    return len(first) if known else PUBLISHED_WIDTH
+
+
 class ContextSwitching(nn.Module):
     """Alpha and foreground from a crop around the person, its plate, and a soft segmentation.
 
     `forward` speaks Howard's ranges ([0, 1]), `published` the authors' ([-1, 1]).
-    width: channels at full size; 64 in the paper.
+    width: channels at full size.
     """
 
     INPUTS = ("frame", "plate", "segmentation")
     OUTPUTS = ("alpha", "foreground")
     metadata: ClassVar[dict[str, int]] = {"full_multiple": MULTIPLE, "side": SIDE}
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = PUBLISHED_WIDTH) -> None:
         super().__init__()
         self.model_enc1 = nn.Sequential(*begin(3, width), *halve(width))
         self.model_enc2 = nn.Sequential(*halve(2 * width))
@@ -107,7 +120,7 @@ class ContextSwitching(nn.Module):
         self.model_res_dec_al = nn.Sequential(*blocks[7:10])
         self.model_res_dec_fg = nn.Sequential(*blocks[10:])
         self.model_al_out = nn.Sequential(
-            *double(4 * width, 2 * width), *double(2 * width, width), *end(width, 1), nn.Tanh()
+            *double(4 * width, 2 * width), *double(2 * width, width), *end(width, 1)
         )
         self.model_dec_fg1 = nn.Sequential(*double(4 * width, 2 * width))
         self.model_fg_out = nn.Sequential(*double(4 * width, width), *end(width, 3))
@@ -131,6 +144,13 @@ class ContextSwitching(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W), (N, 3, H, W), (N, 1, H, W) in [-1, 1] -> alpha (N, 1, H, W) in [-1, 1] and
         foreground (N, 3, H, W), which is linear and may leave [-1, 1]."""
+        unbounded, foreground = self.unbounded(image, background, segmentation)
+        return torch.tanh(unbounded), foreground
+
+    def unbounded(
+        self, image: Tensor, background: Tensor, segmentation: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same with alpha before its tanh: half of the logit of alpha in [0, 1]."""
         detail = self.model_enc1(image)
         features = self.model_enc2(detail)
         back, seg = self.model_enc_back(background), self.model_enc_seg(segmentation)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork
+from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork, Network, network_for
 from engine.training.losses import matting_loss, temporal_loss
 
 
@@ -19,15 +20,20 @@ class Learner:
 
     def __init__(self, name: str, device: str, frames: int = 0, compiled: bool = False) -> None:
         """frames: of the clips in each batch, if it holds clips."""
-        self.name, self.frames = name, frames
-        self.loss = torch.compile(step_loss, dynamic=False) if compiled else step_loss
-        self.network = TRAINABLE[name]()
-        self.network.to(device)
-        if device != "cpu":  # there it is no faster
+        self.name, self.device, self.frames = name, device, frames
+        self.loss: Callable[..., tuple[Tensor, Tensor]] = step_loss
+        if compiled:
+            self.loss = torch.compile(step_loss, dynamic=False)
+        self.best = math.inf
+        self.teach(TRAINABLE[name]())
+
+    def teach(self, network: Network) -> None:
+        """This network, from its beginning."""
+        self.network = network.to(self.device)
+        if self.device != "cpu":  # there it is no faster
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
-        self.best = math.inf
 
     def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> Tensor:
         """One update; returns the mean absolute difference of alpha, without waiting for it."""
@@ -52,6 +58,7 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        self.teach(network_for(self.name, state["weights"]))
         self.average.load_state_dict(state["weights"])
         self.network.load_state_dict(state["latest"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -60,6 +67,7 @@ class Learner:
     def start_from(self, checkpoint: Path) -> None:
         """Weights alone."""
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["weights"]
+        self.teach(network_for(self.name, weights))
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
 

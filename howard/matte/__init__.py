@@ -33,14 +33,14 @@ class MattingNetwork(Protocol):
 
 
 def default_weights(network: str = DEFAULT_NETWORK) -> Path:
-    """The network's ONNX file: as it ships with Howard (inside the package when installed from a
-    wheel, under engine/ in a checkout), else as `build_engine.py` made it.
+    """The network's ONNX file: as `build_engine.py` made it, else as it ships with Howard (inside
+    the package when installed from a wheel, under engine/ in a checkout).
 
     Raises WeightsError if there is neither.
     """
     package = Path(__file__).parents[1]
     checkout = package.parent / "engine"
-    folders = (package / "weights", checkout / "weights", checkout / "built", BUILT)
+    folders = (BUILT, checkout / "built", package / "weights", checkout / "weights")
     for folder in folders:
         if (file := folder / f"{network}.onnx").is_file():
             return file
