@@ -65,8 +65,8 @@ def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> N
         weight = (y - gain[:, None] * x - offset[:, None]) / np.float32(scale)
         weight = 1 + weight * weight
         weight = 1 / (weight * weight)
-        total, *sums = (products @ weight[..., None])[..., 0].T
-        mean_x, mean_y, mean_xx, mean_xy = sums / np.maximum(total, 1e-6)
+        sums = (products @ weight[..., None])[..., 0].T
+        mean_x, mean_y, mean_xx, mean_xy = sums[1:] / np.maximum(sums[0], 1e-6)
         variance, covariance = mean_xx - mean_x * mean_x, mean_xy - mean_x * mean_y
         gain = np.clip((covariance + SHRINKAGE * prior) / (variance + SHRINKAGE), *GAIN_LIMITS)
         offset = mean_y - gain * mean_x
@@ -83,7 +83,7 @@ def commonest_ratio(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     if not len(x):
         return 1.0
     if len(bright) < FEWEST_PIXELS:
-        return float(np.clip(np.median(y) / max(np.median(x), 1.0), *GAIN_LIMITS))
+        return float(np.clip(float(np.median(y)) / max(float(np.median(x)), 1.0), *GAIN_LIMITS))
     low, high = np.log(GAIN_LIMITS)
     # One more bin at either end takes what lies beyond the limits.
     bins = (np.log(y[bright] / x[bright]) - low) * (RATIOS / (high - low)) + 1

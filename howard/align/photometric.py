@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from howard.align.geometry import Homography, Size, corners, project
 from howard.align.view import mean_of
 
-FINE_SIDE = 960
-"""Longest side of the pictures that are compared: at full resolution noise and compression add
-more than detail does."""
 SMOOTH = 3
 """Pixels of the box that pictures are smoothed by, for gradients that hold between pixels."""
 SHADING = 1 / 30
@@ -60,23 +57,14 @@ class Sums(NamedTuple):
     limit: float
 
 
-def fine_size(size: Size) -> Size:
-    """(width, height) of the pictures that are compared, of pictures of this size."""
-    scale = min(1.0, FINE_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def shading_side(size: Size) -> int:
     """Of the window whose mean is taken off, at this fine size."""
     return max(5, round(max(size) * SHADING)) | 1
 
 
-def detail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(h, w) levels of an RGB picture (H, W, 3) at fine size, without slow shading."""
-    size = fine_size(pixels.shape[1::-1])
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    return mean_of(luma, SMOOTH) - mean_of(luma, shading_side(size))
+def detail(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w) levels of a view's fine luma, without slow shading."""
+    return mean_of(luma, SMOOTH) - mean_of(luma, shading_side((luma.shape[1], luma.shape[0])))
 
 
 def exact(
