@@ -49,8 +49,8 @@ decides, and what a wrong matte took for them speaks where nothing else does."""
 NEEDED_PIXELS = 0.4
 """View pixels that trusted places must be off before a field is worth its work."""
 NEEDED_SHARE = 0.04
-COARSE_PIXELS = NEEDED_PIXELS / 2
-"""The same in pixels of coarse textures."""
+COARSE_PIXELS = 0.25
+"""The same in pixels of coarse textures, twice as large, and a little more for their noise."""
 
 Trust = NDArray[np.float32]
 """(h, w) in [0, 1]."""
