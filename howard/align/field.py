@@ -102,13 +102,13 @@ def is_plane(
     homography: Homography,
     person: NDArray[np.uint8] | None,
 ) -> bool:
-    """Whether the homography is enough, by two coarse textures, (h, w) and of any size: a quarter
-    of the work of finding out from the views. Noise weighs more there, and says that it is not."""
+    """Whether the homography is enough, by two coarse textures, (h, w) and of any size, before the
+    work at the views' size is begun. Where it is nearly enough, noise may say that it is not."""
     size = frame.shape[1], frame.shape[0]
     inside = coverage_levels(homography, (plate.shape[1], plate.shape[0]), size)
     covered = (inside == 255).astype(np.uint8)
     warped = np.asarray(cv2.warpPerspective(plate, homography, size), np.uint8)
-    flow, trust = trusted_flow(frame, filled(warped, covered, frame), covered, person, 1)
+    flow, trust = trusted_flow(frame, filled(warped, covered, frame), covered, person, 0)
     return not is_needed(flow, trust, COARSE_PIXELS)
 
 

@@ -81,7 +81,7 @@ def is_plane(frame: Any, plate: Any, homography: Homography, person: Any | None)
     pictures, inside = warped(frame, plate[None], there_and_back)
     covered = (inside[0] == 255).astype("uint8")
     now = cp.where(covered > 0, pictures[1], frame)
-    sums = evidence(detail_of(frame), now, covered, person, None, 1, COARSE_PIXELS).sums
+    sums = evidence(detail_of(frame), now, covered, person, None, 0, COARSE_PIXELS).sums
     return not is_needed(sums)
 
 
