@@ -165,6 +165,20 @@ def test_the_homography_is_enough_for_a_plane(device, host_gpu):
     assert host_gpu.downloads == [8]
 
 
+@pytest.mark.parametrize("shift", [0, 5])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_plane_is_told_from_a_place_with_things_as_on_the_cpu(device, host_gpu, shift, is_known):
+    """By textures of different sizes."""
+    frame, plate = (view_of(picture).texture for picture in near_object(shift))
+    plate = np.pad(plate, ((3, 0), (8, 0)))
+    homography = np.array([[1, 0, -8.0], [0, 1, -3], [0, 0, 1]])
+    person = person_at() if is_known else None
+    assert field.is_plane(frame, plate, homography, person) == (shift == 0)
+    on_device = [*device(frame, plate), homography, *device(person)]
+    assert gpu_field.is_plane(*on_device) == (shift == 0)
+    assert host_gpu.downloads == [8]
+
+
 @pytest.mark.parametrize("is_known", [False, True])
 def test_the_light_is_the_cpus(device, host_gpu, is_known):
     plate = place()
@@ -258,9 +272,9 @@ def test_a_layer_is_bent_and_lit_as_on_the_cpu(device, flow_of_cpu, is_known):
     person = person_at() if is_known else None
     # A little larger than the frame: OpenCV blends the plate's end with black, and flow sees that.
     homography = np.array([[1.06, 0, -4], [0, 1.06, -3], [0, 0, 1]])
-    want = fusion.layer_of("a", view_of(frame), view_of(plate), homography, LIGHT, person)
+    want = fusion.layer_of("a", view_of(frame), view_of(plate), homography, LIGHT, person, False)
     views = device_view(frame, device), device_view(plate, device)
-    got = gpu_fusion.layer_of("a", *views, homography, LIGHT, *device(person))
+    got = gpu_fusion.layer_of("a", *views, homography, LIGHT, *device(person), False)
     assert got.source == "a"
     assert (want.gain is not None) == (got.gain is not None) == is_known
     assert share_off(got.field.get(), want.field, BENT_PIXELS) < BENT_SHARE

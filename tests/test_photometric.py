@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from howard.align import gpu_photometric, photometric
+from howard.align import gpu_photometric, gpu_view, photometric
 from howard.align.geometry import corners, project
+from howard.align.view import FINE_SIDE, view_of
 
 SIZE = (640, 360)
 EXACT_PIXELS = 0.05
@@ -44,6 +45,16 @@ def takes(seed, gain=1.0, noise=2.0):
     return *(np.uint8(np.clip(p, 0, 255)) for p in pictures), truth
 
 
+def detail(picture):
+    """(h, w) of an RGB picture."""
+    return photometric.detail(view_of(picture).fine)
+
+
+def detail_on(device, picture):
+    """The same there."""
+    return gpu_photometric.detail(gpu_view.view_of(device.asarray(picture)).fine)
+
+
 def off_by(found, truth):
     """At the corners, in pixels."""
     return np.hypot(*(project(found, corners(*SIZE)) - project(truth, corners(*SIZE))).T).max()
@@ -55,7 +66,7 @@ def test_a_homography_that_is_a_pixel_off_becomes_exact(seed, gain):
     frame, plate, truth = takes(seed, gain)
     start = moved(seed + 9, 1.2) @ truth
     assert off_by(start, truth) > 0.7
-    found = photometric.exact(*map(photometric.detail, (frame, plate)), start, None)
+    found = photometric.exact(detail(frame), detail(plate), start, None)
     assert off_by(found, truth) < EXACT_PIXELS
 
 
@@ -67,14 +78,14 @@ def test_a_person_does_not_draw_it_away(is_known):
     frame[person == 1] = place(7)[40:-40, 40:-40][person == 1]
     known = person if is_known else None
     start = moved(5, 1.0) @ truth
-    found = photometric.exact(*map(photometric.detail, (frame, plate)), start, known)
+    found = photometric.exact(detail(frame), detail(plate), start, known)
     assert off_by(found, truth) < BESIDE_PERSON
 
 
 def test_where_nothing_can_be_told_it_stays_as_it_was():
     frame, plate, truth = takes(2)
-    flat = photometric.detail(np.full((*SIZE[::-1], 3), 90, np.uint8))
-    here, there = photometric.detail(frame), photometric.detail(plate)
+    flat = detail(np.full((*SIZE[::-1], 3), 90, np.uint8))
+    here, there = detail(frame), detail(plate)
     beside = np.array([[1, 0, 5000.0], [0, 1, 0], [0, 0, 1]])
     everywhere = np.ones(SIZE[::-1], np.uint8)
     for args in ((flat, there, truth), (here, there, beside)):
@@ -84,15 +95,15 @@ def test_where_nothing_can_be_told_it_stays_as_it_was():
 
 def test_another_place_does_not_draw_it_far():
     start = np.eye(3)
-    frame, plate = photometric.detail(takes(0)[0]), photometric.detail(takes(4)[1])
+    frame, plate = detail(takes(0)[0]), detail(takes(4)[1])
     found = photometric.exact(frame, plate, start, None)
     assert off_by(found, start) <= photometric.MOST_PIXELS
 
 
 def test_details_are_at_most_of_the_fine_side():
-    wide = photometric.detail(np.zeros((1080, 1920, 3), np.uint8))
-    assert wide.shape == (540, photometric.FINE_SIDE)
-    assert photometric.detail(np.zeros((90, 160, 3), np.uint8)).shape == (90, 160)
+    wide = detail(np.zeros((1080, 1920, 3), np.uint8))
+    assert wide.shape == (540, FINE_SIDE)
+    assert detail(np.zeros((90, 160, 3), np.uint8)).shape == (90, 160)
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -101,8 +112,8 @@ def test_the_devices_is_the_cpus(host_gpu, is_known):
     person = np.zeros(SIZE[::-1], np.uint8)
     person[60:, 200:420] = is_known
     start = moved(8, 1.0) @ truth
-    want = photometric.exact(*map(photometric.detail, (frame, plate)), start, person)
-    here, there = (gpu_photometric.detail(host_gpu.asarray(p)) for p in (frame, plate))
+    want = photometric.exact(detail(frame), detail(plate), start, person)
+    here, there = (detail_on(host_gpu, p) for p in (frame, plate))
     somebody = host_gpu.asarray(person) if is_known else None
     host_gpu.downloads.clear()
     got, other = gpu_photometric.exact(here, [there, there], [start, truth], somebody)
@@ -114,6 +125,6 @@ def test_the_devices_is_the_cpus(host_gpu, is_known):
 
 def test_on_the_device_too_it_stays_where_nothing_can_be_told(host_gpu):
     frame, plate, truth = takes(2)
-    here, there = (gpu_photometric.detail(host_gpu.asarray(p)) for p in (frame, plate))
+    here, there = (detail_on(host_gpu, p) for p in (frame, plate))
     everywhere = host_gpu.asarray(np.ones(SIZE[::-1], np.uint8))
     assert gpu_photometric.exact(here, [there], [truth], everywhere)[0] is truth

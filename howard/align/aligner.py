@@ -211,9 +211,26 @@ class TrackingAligner:
         ]
 
     def polished(self, look: Look, found: list[Candidate]) -> list[Candidate]:
-        """By direct alignment, each as it was where that fits worse; then by the pictures."""
+        """By direct alignment where the place is no plane; then by the pictures."""
         if not found:
             return []
+        operations, plates = self.operations, self.looks(c.plate_index for c in found)
+        found = [
+            replace(c, is_plane=operations.is_plane(look, plate, c.homography))
+            for c, plate in zip(found, plates, strict=True)
+        ]
+        closer = {c.plate_index: c for c in self.closer(look, [c for c in found if not c.is_plane])}
+        found = [closer.get(c.plate_index, c) for c in found]
+        exact = operations.exact(look, plates, [c.homography for c in found])
+        sizes = self.plate_size, self.frame_size
+        return [
+            replace(c, homography=homography) if is_plausible(homography, *sizes) else c
+            for c, homography in zip(found, exact, strict=True)
+        ]
+
+    def closer(self, look: Look, found: list[Candidate]) -> list[Candidate]:
+        """By direct alignment, which tells one plane from another; each as it was where that fits
+        worse."""
         plates = self.looks(c.plate_index for c in found)
         starts = [c.homography for c in found]
         directs = self.operations.direct(look, plates, starts, Closeness.CLOSE)
@@ -224,15 +241,7 @@ class TrackingAligner:
         ]
         finer = {c.plate_index: c for c in self.judged(look, guesses)}
         pairs = [(c, finer.get(c.plate_index)) for c in found]
-        better = [
-            new if new and new.cost <= old.cost + SWITCH_LEVELS else old for old, new in pairs
-        ]
-        exact = self.operations.exact(look, plates, [c.homography for c in better])
-        sizes = self.plate_size, self.frame_size
-        return [
-            replace(c, homography=homography) if is_plausible(homography, *sizes) else c
-            for c, homography in zip(better, exact, strict=True)
-        ]
+        return [new if new and new.cost <= old.cost + SWITCH_LEVELS else old for old, new in pairs]
 
     def fall_back(self, frame_index: int, look: Look) -> tuple[str, Candidate]:
         """The last good homography, moved along the clean plate; before one, the identity."""
@@ -275,7 +284,8 @@ class TrackingAligner:
     def layer(self, look: Look, candidate: Candidate) -> tuple[Layer, Frame]:
         """With the clean-plate frame that it is of."""
         frame, plate = self.window.get(candidate.plate_index)
-        return self.operations.layer(look, plate, candidate.homography, candidate.fit), frame
+        c = candidate
+        return self.operations.layer(look, plate, c.homography, c.fit, c.is_plane), frame
 
     def render(
         self, look: Look, best: Candidate, found: list[Candidate], fallback: str | None

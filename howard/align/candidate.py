@@ -40,6 +40,8 @@ class Candidate(Guess):
     fit: Fit
     cost: float
     """By which candidates are compared: of colour, and of texture."""
+    is_plane: bool = False
+    """Whether its homography is known to be enough."""
 
     @classmethod
     def of(cls, guess: Guess, fit: Fit, cost: float) -> Candidate:

@@ -13,6 +13,7 @@ from howard.align.aligner import TrackingAligner
 from howard.align.comparison import Comparison, Fit, coverage_of, texture_cost
 from howard.align.direct import DirectFit, refine
 from howard.align.features import Features, find_features, match
+from howard.align.field import is_plane
 from howard.align.fusion import Layer, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Size
 from howard.align.light import in_light
@@ -87,10 +88,10 @@ class OpenCVOperations:
     def exact(
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
     ) -> list[Homography]:
-        here, scale = detail(frame.pixels), self.scales.fine
+        here, scale = detail(frame.view.fine), self.scales.fine
         person = self.person((here.shape[1], here.shape[0]))
         return [
-            scale.full(exact(here, detail(plate.pixels), scale.small(start), person))
+            scale.full(exact(here, detail(plate.view.fine), scale.small(start), person))
             for plate, start in zip(plates, starts, strict=True)
         ]
 
@@ -137,7 +138,14 @@ class OpenCVOperations:
             for plate, homography in zip(plates, homographies, strict=True)
         ]
 
-    def layer(self, frame: Look, plate: Look, homography: Homography, fit: Fit) -> Layer:
+    def is_plane(self, frame: Look, plate: Look, homography: Homography) -> bool:
+        here, there = frame.view.coarse, plate.view.coarse
+        person = self.person(half(frame.view.size))
+        return is_plane(here, there, self.scales.coarse.small(homography), person)
+
+    def layer(
+        self, frame: Look, plate: Look, homography: Homography, fit: Fit, is_plane: bool
+    ) -> Layer:
         return layer_of(
             (homography, fit),
             frame.view,
@@ -145,6 +153,7 @@ class OpenCVOperations:
             self.scales.view.small(homography),
             fit.light,
             self.person(frame.view.size),
+            is_plane,
         )
 
     def left_over(self, frame: Look, first: Layer) -> tuple[NDArray[np.bool_], bool, bool]:

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.direct import Flow, dense_flow, gradient
+from howard.align.direct import Flow, coverage_levels, dense_flow, gradient
+from howard.align.geometry import Homography
 from howard.align.view import View, agreement, texture_of
 
 ROUNDS = ((100.0, 5.0, 1), (30.0, 5.0, 0))
@@ -48,6 +49,8 @@ decides, and what a wrong matte took for them speaks where nothing else does."""
 NEEDED_PIXELS = 0.4
 """View pixels that trusted places must be off before a field is worth its work."""
 NEEDED_SHARE = 0.04
+COARSE_PIXELS = 0.25
+"""The same in pixels of coarse textures, twice as large, and a little more for their noise."""
 
 Trust = NDArray[np.float32]
 """(h, w) in [0, 1]."""
@@ -93,10 +96,26 @@ def worthwhile(flow: Flow, frame: NDArray[np.uint8], plate: NDArray[np.uint8]) -
     return out
 
 
-def is_needed(flow: Flow, trust: Trust) -> bool:
-    """Whether enough of what can be believed is off."""
+def is_plane(
+    frame: NDArray[np.uint8],
+    plate: NDArray[np.uint8],
+    homography: Homography,
+    person: NDArray[np.uint8] | None,
+) -> bool:
+    """Whether the homography is enough, by two coarse textures, (h, w) and of any size, before the
+    work at the views' size is begun. Where it is nearly enough, noise may say that it is not."""
+    size = frame.shape[1], frame.shape[0]
+    inside = coverage_levels(homography, (plate.shape[1], plate.shape[0]), size)
+    covered = (inside == 255).astype(np.uint8)
+    warped = np.asarray(cv2.warpPerspective(plate, homography, size), np.uint8)
+    flow, trust = trusted_flow(frame, filled(warped, covered, frame), covered, person, 0)
+    return not is_needed(flow, trust, COARSE_PIXELS)
+
+
+def is_needed(flow: Flow, trust: Trust, limit: float = NEEDED_PIXELS) -> bool:
+    """Whether enough of what can be believed is off by more pixels than `limit`."""
     x, y = cv2.split(flow)
-    off = x * x + y * y > NEEDED_PIXELS**2
+    off = x * x + y * y > limit**2
     return float((trust * off).sum()) > NEEDED_SHARE * float(trust.sum())
 
 
@@ -129,8 +148,8 @@ def residual_field(
 def filled(
     plate: NDArray[np.uint8], covered: NDArray[np.uint8], frame: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """plate (h, w, 3), and where it has no data the frame's own colours, so that it does not end in
-    an edge that draws the flow away. The field alone looks at it: it is never shown."""
+    """plate (h, w[, 3]), and where it has no data the frame's own levels, so that it does not end
+    in an edge that draws the flow away. The field alone looks at it: it is never shown."""
     return np.asarray(cv2.copyTo(plate, covered, frame.copy()), np.uint8)
 
 

@@ -60,15 +60,16 @@ def layer_of(
     homography: Homography,
     light: NDArray[np.float64],
     person: NDArray[np.uint8] | None,
+    is_plane: bool,
 ) -> Layer:
-    """Warp by the homography (view to view), light by gain and bias (3, 2), bend and light
-    locally."""
+    """Warp by the homography (view to view), light by gain and bias (3, 2), bend, unless the place
+    is known to be a plane, and light locally."""
     colour = np.asarray(
         cv2.warpPerspective(in_light(plate.colour, light), homography, frame.size), np.uint8
     )
     inside = coverage_levels(homography, plate.size, frame.size)
     covered = (inside == 255).astype(np.uint8)
-    field = residual_field(frame, colour, covered, person)
+    field = None if is_plane else residual_field(frame, colour, covered, person)
     if field is not None:
         colour = displaced(colour, field)
         covered = (displaced(inside, field) == 255).astype(np.uint8)

@@ -22,6 +22,7 @@ from howard.align.geometry import Homography, Size
 from howard.align.gpu_comparison import DeviceComparison
 from howard.align.gpu_direct import refine
 from howard.align.gpu_features import DeviceFeatures
+from howard.align.gpu_field import is_plane
 from howard.align.gpu_fusion import are_worth, covered_by, fused, layer_of, left_over
 from howard.align.gpu_person import Person, nobody
 from howard.align.gpu_photometric import detail, exact
@@ -29,7 +30,7 @@ from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_view import agreement, texture_of, view_of
 from howard.align.operations import Closeness, Composed, Look, Scales
 from howard.align.robust import Match
-from howard.align.view import View
+from howard.align.view import View, half
 from howard.config import AlignOptions, Features
 from howard.decode import VideoReader
 from howard.frames import Alignment, Frame, VideoInfo
@@ -113,9 +114,9 @@ class CudaOperations:
     def exact(
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
     ) -> list[Homography]:
-        here, scale = detail(frame.pixels), self.scales.fine
+        here, scale = detail(frame.view.fine), self.scales.fine
         person = self.person((here.shape[1], here.shape[0]))
-        there = [detail(plate.pixels) for plate in plates]
+        there = [detail(plate.view.fine) for plate in plates]
         found = exact(here, there, [scale.small(start) for start in starts], person)
         return [scale.full(homography) for homography in found]
 
@@ -141,7 +142,14 @@ class CudaOperations:
     ) -> list[tuple[Fit, float]]:
         return self.comparison.judge(frame.probe, [p.probe for p in plates], homographies)
 
-    def layer(self, frame: Look, plate: Look, homography: Homography, fit: Fit) -> Layer:
+    def is_plane(self, frame: Look, plate: Look, homography: Homography) -> bool:
+        here, there = frame.view.coarse, plate.view.coarse
+        person = self.person(half(frame.view.size))
+        return is_plane(here, there, self.scales.coarse.small(homography), person)
+
+    def layer(
+        self, frame: Look, plate: Look, homography: Homography, fit: Fit, is_plane: bool
+    ) -> Layer:
         return layer_of(
             (homography, fit),
             frame.view,
@@ -149,6 +157,7 @@ class CudaOperations:
             self.scales.view.small(homography),
             fit.light,
             self.person(frame.view.size),
+            is_plane,
         )
 
     def left_over(self, frame: Look, first: Layer) -> tuple[Array, bool, bool]:

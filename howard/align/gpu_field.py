@@ -8,6 +8,7 @@ import numpy as np
 
 from howard import cuda
 from howard.align.field import (
+    COARSE_PIXELS,
     COMPANY,
     DIFFERENCE_WINDOW,
     IN_PERSON,
@@ -22,7 +23,8 @@ from howard.align.field import (
     WORTH_LEVELS,
     no_evidence,
 )
-from howard.align.gpu_direct import dense_flow
+from howard.align.geometry import Homography
+from howard.align.gpu_direct import dense_flow, warped
 from howard.align.gpu_smooth import smooth
 from howard.align.gpu_view import BLOCK, agreement, box_mean, gradient, texture_of
 from howard.align.view import View
@@ -57,7 +59,7 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
     data; person: not 0 where they may be. None where the homography is enough, which takes 8 bytes
     to the host.
     """
-    detail = Detail(frame.texture, box_mean(gradient(frame.texture), DIFFERENCE_WINDOW))
+    detail = detail_of(frame.texture)
     cp, field = cuda.cupy(), None
     for smoothness, edge, finest in ROUNDS:
         now = plate if field is None else displaced(plate, field)
@@ -72,11 +74,33 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
     return field
 
 
+def is_plane(frame: Any, plate: Any, homography: Homography, person: Any | None) -> bool:
+    """Whether the homography is enough, by two coarse textures, (h, w) and of any size."""
+    cp = cuda.cupy()
+    there_and_back = cp.asarray(np.stack([homography, np.linalg.inv(homography)]).ravel())
+    pictures, inside = warped(frame, plate[None], there_and_back)
+    covered = (inside[0] == 255).astype("uint8")
+    now = cp.where(covered > 0, pictures[1], frame)
+    sums = evidence(detail_of(frame), now, covered, person, None, 0, COARSE_PIXELS).sums
+    return not is_needed(sums)
+
+
+def detail_of(texture: Any) -> Detail:
+    """Of a frame's."""
+    return Detail(texture, box_mean(gradient(texture), DIFFERENCE_WINDOW))
+
+
 def evidence(
-    frame: Detail, plate: Any, covered: Any, person: Any | None, field: Any | None, finest: int
+    frame: Detail,
+    plate: Any,
+    covered: Any,
+    person: Any | None,
+    field: Any | None,
+    finest: int,
+    limit: float = NEEDED_PIXELS,
 ) -> Evidence:
     """What the flow, down to the finest scale, from a frame to a texture (h, w), displaced by the
-    field so far, says."""
+    field so far, says; off is what is so by more pixels than `limit`."""
     flow = worthwhile(dense_flow(frame.texture, plate[None], finest)[0], frame.texture, plate)
     trusted = trusted_flow(frame, plate, covered, person, flow)
     height, width = plate.shape
@@ -85,7 +109,7 @@ def evidence(
     signal, sums = cp.empty((height, width, 3), "float32"), cp.empty((blocks, 2), "float32")
     before = flow if field is None else field
     reach = F(LIMIT * max(height, width))
-    limits = F(LONELY_PIXELS), F(NEEDED_PIXELS), reach, width, height
+    limits = F(LONELY_PIXELS), F(limit), reach, width, height
     args = (flow, trusted, around, before, int(field is not None), *limits, signal, sums)
     cuda.kernel("field", "believe_flow")((blocks,), (BLOCK,), args)
     return Evidence(signal, sums.sum(0))

@@ -39,12 +39,18 @@ COUNTING_BLOCKS = 64
 
 
 def layer_of(
-    source: Any, frame: View, plate: View, homography: Homography, light: Any, person: Any | None
+    source: Any,
+    frame: View,
+    plate: View,
+    homography: Homography,
+    light: Any,
+    person: Any | None,
+    is_plane: bool,
 ) -> Layer:
-    """Warp by the homography (view to view), light by gain and bias (3, 2), bend and light locally.
-    The layer's arrays are on the device."""
+    """Warp by the homography (view to view), light by gain and bias (3, 2), bend, unless the place
+    is known to be a plane, and light locally. The layer's arrays are on the device."""
     colour, covered, _ = drawn(plate.colour, homography, light, frame.size)
-    field = residual_field(frame, colour, covered, person)
+    field = None if is_plane else residual_field(frame, colour, covered, person)
     if field is not None:
         colour = displaced(colour, field)
         # In levels: where it is 255, all four pixels are covered that the sample draws on.

@@ -9,7 +9,7 @@ import numpy as np
 
 from howard import cuda
 from howard.align.geometry import Homography
-from howard.align.gpu_view import BLOCK, box_mean, shrunk
+from howard.align.gpu_view import BLOCK, box_mean
 from howard.align.photometric import (
     CELL,
     CLIPPED,
@@ -22,21 +22,16 @@ from howard.align.photometric import (
     SMOOTH,
     SPREADS,
     STILL_PIXELS,
-    fine_size,
     shading_side,
 )
-from howard.cuda import TILE, tiles
 
 F = np.float32
 
 
-def detail(pixels: Any) -> Any:
-    """(h, w) float32 of (H, W, 3) uint8."""
-    cp, size = cuda.cupy(), fine_size(pixels.shape[1::-1])
-    small, luma = shrunk(pixels, size), cp.empty(size[::-1], "uint8")
-    cuda.kernel("color", "luma_from_rgb")(tiles(*size), TILE, (small, *size, luma))
-    luma = luma.astype("float32")
-    return box_mean(luma, SMOOTH) - box_mean(luma, shading_side(size))
+def detail(luma: Any) -> Any:
+    """(h, w) float32 of a view's fine luma, uint8."""
+    levels = luma.astype("float32")
+    return box_mean(levels, SMOOTH) - box_mean(levels, shading_side(luma.shape[::-1]))
 
 
 def exact(

@@ -17,6 +17,7 @@ from howard.align.view import (
     FLATNESS,
     NEIGHBOURHOOD,
     View,
+    fine_size,
     half,
     view_size,
 )
@@ -53,9 +54,10 @@ def means_of(pictures: Any, shape: tuple[int, int, int, int], side: int) -> Any:
 def view_of(pixels: Any) -> View:
     """The view of an RGB picture (H, W, 3) uint8, its pictures on the device."""
     size = view_size(pixels.shape[1::-1])
-    colour = shrunk(pixels, size)
+    fine = shrunk(pixels, fine_size(pixels.shape[1::-1]))
+    colour = shrunk(fine, size)
     texture = texture_of(colour)
-    return View(colour, texture, shrunk(texture, half(size)))
+    return View(colour, texture, shrunk(texture, half(size)), luma_of(fine))
 
 
 def shrunk(picture: Any, size: tuple[int, int]) -> Any:
@@ -70,14 +72,20 @@ def shrunk(picture: Any, size: tuple[int, int]) -> Any:
 
 def texture_of(colour: Any) -> Any:
     """Luma minus its local mean, over its local deviation: (h, w) uint8 of (h, w, 3)."""
-    cp = cuda.cupy()
-    height, width = colour.shape[:2]
-    luma, texture = cp.empty((height, width), cp.uint8), cp.empty((height, width), cp.uint8)
-    cuda.kernel("color", "luma_from_rgb")(tiles(width, height), TILE, (colour, width, height, luma))
+    cp, luma = cuda.cupy(), luma_of(colour)
+    texture = cp.empty_like(luma)
     means = local_means(luma, luma, 2, max(3, round(max(luma.shape) * NEIGHBOURHOOD)) | 1)
     levels = cp.float32(CONTRAST), cp.float32(CONTRAST_FLOOR)
     over_pixels("normalise_texture", luma.size, luma, means, luma.size, *levels, texture)
     return texture
+
+
+def luma_of(colour: Any) -> Any:
+    """(h, w) uint8 of (h, w, 3)."""
+    height, width = colour.shape[:2]
+    luma = cuda.cupy().empty((height, width), "uint8")
+    cuda.kernel("color", "luma_from_rgb")(tiles(width, height), TILE, (colour, width, height, luma))
+    return luma
 
 
 def agreement(a: Any, b: Any) -> Any:

@@ -24,6 +24,9 @@ SHRINKAGE = 25.0
 """Prior weight, in squared levels, that holds the gain near the ratio of medians where the
 plate has too little contrast to tell gain from bias."""
 
+MIDDLE = np.float32(128)
+"""Levels are summed up from middle grey, so that single precision is enough."""
+
 PATCH = 1 / 60
 """Of the longest side: the patch whose means are compared, a few pixels' misalignment small."""
 DARKNESS = 6.0
@@ -51,41 +54,41 @@ def gain_and_bias(frame: NDArray[np.floating], plate: NDArray[np.floating]) -> N
     no person stands. Returns (3, 2): gain and bias of each channel; (1, 0) where nothing can be
     said.
     """
-    out = np.tile([1.0, 0.0], (3, 1))
-    for c in range(3):
-        x, y = plate[:, c].astype(np.float64), frame[:, c].astype(np.float64)
-        inside = np.flatnonzero((x > 2) & (x < 253) & (y > 2) & (y < 253))
-        if len(inside) >= FEWEST_PIXELS:
-            out[c] = fit_channel(x[inside], y[inside])
+    x, y = (np.ascontiguousarray(levels.T, np.float32) for levels in (plate, frame))
+    inside = (x > 2) & (x < 253) & (y > 2) & (y < 253)
+    channels = zip(x, y, inside, strict=True)
+    prior = np.array([commonest_ratio(a[seen], b[seen]) for a, b, seen in channels], np.float32)
+    gain, offset = prior, MIDDLE * (prior - 1)  # of levels from middle grey, as the sums are
+    x, y, scale = x - MIDDLE, y - MIDDLE, 4 * SCALE_LEVELS
+    products = np.stack([np.ones_like(x), x, y, x * x, x * y], 1) * inside[:, None]
+    for _ in range(ROUNDS):
+        weight = (y - gain[:, None] * x - offset[:, None]) / np.float32(scale)
+        weight = 1 + weight * weight
+        weight = 1 / (weight * weight)
+        sums = (products @ weight[..., None])[..., 0].T
+        mean_x, mean_y, mean_xx, mean_xy = sums[1:] / np.maximum(sums[0], 1e-6)
+        variance, covariance = mean_xx - mean_x * mean_x, mean_xy - mean_x * mean_y
+        gain = np.clip((covariance + SHRINKAGE * prior) / (variance + SHRINKAGE), *GAIN_LIMITS)
+        offset = mean_y - gain * mean_x
+        scale = max(SCALE_LEVELS, scale / 2)
+    out = np.column_stack([gain, offset + MIDDLE * (1 - gain)]).astype(np.float64)
+    out[inside.sum(1) < FEWEST_PIXELS] = 1, 0
     return out
 
 
-def fit_channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Gain and bias of one channel."""
-    prior = commonest_ratio(x, y)
-    gain, bias = prior, 0.0
-    scale = 4 * SCALE_LEVELS
-    products = np.stack([np.ones_like(x), x, y, x * x, x * y])
-    for _ in range(ROUNDS):
-        w = (y - gain * x - bias) / scale
-        w = 1 + w * w
-        total, *sums = products @ (1 / (w * w))
-        mean_x, mean_y, mean_xx, mean_xy = (s / total for s in sums)
-        variance, covariance = mean_xx - mean_x * mean_x, mean_xy - mean_x * mean_y
-        gain = (covariance + SHRINKAGE * prior) / (variance + SHRINKAGE)
-        gain = float(min(max(gain, GAIN_LIMITS[0]), GAIN_LIMITS[1]))
-        bias = float(mean_y - gain * mean_x)
-        scale = max(SCALE_LEVELS, scale / 2)
-    return gain, bias
-
-
-def commonest_ratio(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Where most of y / x lies: a start that a person in half of the picture does not move."""
-    bright = x > DARK_LEVEL
-    if bright.sum() < FEWEST_PIXELS:
-        return float(np.clip(np.median(y) / max(np.median(x), 1.0), *GAIN_LIMITS))
+def commonest_ratio(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    """Where most of y / x, (N,) both, lies: a start that a person in half of the picture does not
+    move; 1 for nowhere."""
+    bright = np.flatnonzero(x > DARK_LEVEL)
+    if not len(x):
+        return 1.0
+    if len(bright) < FEWEST_PIXELS:
+        return float(np.clip(float(np.median(y)) / max(float(np.median(x)), 1.0), *GAIN_LIMITS))
     low, high = np.log(GAIN_LIMITS)
-    counts = np.histogram(np.log(y[bright] / x[bright]), RATIOS, (low, high))[0]
+    # One more bin at either end takes what lies beyond the limits.
+    bins = (np.log(y[bright] / x[bright]) - low) * (RATIOS / (high - low)) + 1
+    bins = bins.clip(0, RATIOS + 1).astype(np.intp)
+    counts = np.bincount(bins, minlength=RATIOS + 2)[1:-1]
     at = int(np.convolve(counts, [1, 2, 1], "same").argmax())
     return float(np.exp(low + (at + 0.5) * (high - low) / RATIOS))
 

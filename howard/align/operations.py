@@ -19,9 +19,8 @@ from howard.align.direct import DirectFit
 from howard.align.features import WORKING_SIDE
 from howard.align.fusion import Layer
 from howard.align.geometry import Homography, Resolution, Size
-from howard.align.photometric import fine_size
 from howard.align.robust import REPROJECTION_PIXELS, Match
-from howard.align.view import View, half, view_size
+from howard.align.view import View, fine_size, half, view_size
 from howard.frames import Frame
 
 Features = Any
@@ -140,8 +139,14 @@ class Operations(Protocol):
         """How well each plate explains the frame in colours, and what it costs in textures."""
         ...
 
-    def layer(self, frame: Look, plate: Look, homography: Homography, fit: Fit) -> Layer:
-        """A plate as it would appear on the frame's view, bent and lit."""
+    def is_plane(self, frame: Look, plate: Look, homography: Homography) -> bool:
+        """Whether the homography surely is enough to explain the frame by the plate."""
+        ...
+
+    def layer(
+        self, frame: Look, plate: Look, homography: Homography, fit: Fit, is_plane: bool
+    ) -> Layer:
+        """A plate as it would appear on the frame's view, lit, and bent unless it is a plane."""
         ...
 
     def left_over(self, frame: Look, first: Layer) -> tuple[Array, bool, bool]:

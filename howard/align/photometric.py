@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from howard.align.geometry import Homography, Size, corners, project
 from howard.align.view import mean_of
 
-FINE_SIDE = 960
-"""Longest side of the pictures that are compared: at full resolution noise and compression add
-more than detail does."""
 SMOOTH = 3
 """Pixels of the box that pictures are smoothed by, for gradients that hold between pixels."""
 SHADING = 1 / 30
@@ -30,7 +27,7 @@ CELL = 8
 LEAST_SLOPE = 1.5
 """Levels a pixel: of less, noise decides."""
 FEWEST_POINTS = 200
-ROUNDS = 6
+ROUNDS = 12
 STILL_PIXELS = 0.01
 """At the corners: a step that moves them less was the last."""
 LEAST_SPREAD = 1.0
@@ -60,23 +57,14 @@ class Sums(NamedTuple):
     limit: float
 
 
-def fine_size(size: Size) -> Size:
-    """(width, height) of the pictures that are compared, of pictures of this size."""
-    scale = min(1.0, FINE_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def shading_side(size: Size) -> int:
     """Of the window whose mean is taken off, at this fine size."""
     return max(5, round(max(size) * SHADING)) | 1
 
 
-def detail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(h, w) levels of an RGB picture (H, W, 3) at fine size, without slow shading."""
-    size = fine_size(pixels.shape[1::-1])
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    return mean_of(luma, SMOOTH) - mean_of(luma, shading_side(size))
+def detail(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w) levels of a view's fine luma, without slow shading."""
+    return mean_of(luma, SMOOTH) - mean_of(luma, shading_side((luma.shape[1], luma.shape[0])))
 
 
 def exact(
@@ -95,27 +83,29 @@ def exact(
     at = steepest(across * across + along * along, person)
     if len(at[0]) < FEWEST_POINTS:
         return start
-    points = np.vstack([at[1], at[0], np.ones(len(at[0]))])
+    # In single precision, which is good to a thousandth of a pixel: all of this is for one step.
+    points = np.vstack([at[1], at[0], np.ones(len(at[0]))]).astype(np.float32)
     size = frame.shape[1], frame.shape[0]
     jacobian = np.stack(jacobian_rows(points[0], points[1], across[at], along[at], size))
-    wanted = frame[at].astype(np.float64)
+    wanted = frame[at]
 
     def sums(homography: Homography, limit: float) -> Sums:
-        where = np.linalg.inv(homography) @ points
-        x, y = ((v / where[2]).astype(np.float32)[None] for v in where[:2])
-        there = np.asarray(cv2.remap(plate, x, y, cv2.INTER_LINEAR)[0], np.float32)
-        inside = (x[0] > 1) & (y[0] > 1)
-        inside &= (x[0] < plate.shape[1] - 2) & (y[0] < plate.shape[0] - 2)
-        if not inside.any():
-            return Sums(np.zeros((8, 8)), np.zeros(8), 0, 0.0, 0.0)
+        x, y, w = np.linalg.inv(homography).astype(np.float32) @ points
+        x, y = x / w, y / w
+        there = np.asarray(cv2.remap(plate, x[None], y[None], cv2.INTER_LINEAR)[0], np.float32)
+        inside = (x > 1) & (y > 1) & (x < plate.shape[1] - 2) & (y < plate.shape[0] - 2)
         seen = np.flatnonzero(inside)
-        error = gain_between(there[seen], wanted[seen]) * there - wanted
+        if not len(seen):
+            return Sums(np.zeros((8, 8)), np.zeros(8), 0, 0.0, 0.0)
+        error = np.float32(gain_between(there[seen], wanted[seen])) * there - wanted
         off = np.abs(error[seen])
         spread = max(LEAST_SPREAD, SPREADS * median(off))
         limit = min(limit, CLIPPED * spread)
-        weighted = jacobian * (inside / (1 + (error / (2 * spread)) ** 2) ** 2)
+        weight = error * np.float32(0.5 / spread)
+        weight = 1 + weight * weight
+        weighted = jacobian * (inside / (weight * weight))
         cost = float(np.minimum(off, limit).mean())
-        return Sums(weighted @ jacobian.T, weighted @ error, float(inside.sum()), cost, limit)
+        return Sums(weighted @ jacobian.T, weighted @ error, len(seen), cost, limit)
 
     return descended(start, size, (plate.shape[1], plate.shape[0]), sums)
 
