@@ -9,7 +9,8 @@ import pytest
 
 from howard import __version__
 from howard.config import RunConfig
-from howard.engine.__main__ import NOBODY_LISTENS, main, parse
+from howard.engine.__main__ import INTERRUPTED, main
+from howard.engine.commands import NOBODY_LISTENS, parse
 from howard.engine.progress import Progress
 
 HEAVY = "torch cupy nvidia.dali tensorrt onnxruntime av cv2"
@@ -110,6 +111,17 @@ def test_a_full_disk_under_what_is_printed_is_one_line_and_exit_2(arguments):
 
 class OpenCVError(Exception):
     """As cv2.error, which is not worth loading OpenCV for."""
+
+
+def test_ctrl_c_while_modules_are_loaded_is_one_line_as_later(tmp_path):
+    (tmp_path / "tyro.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    found = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "howard.engine", "run", "a", "b", "c"]
+    environment = os.environ | {"PYTHONPATH": found}
+    ended = subprocess.run(command, capture_output=True, check=False, text=True, env=environment)
+    assert ended.returncode == INTERRUPTED
+    (line,) = ended.stderr.split("\n")[1:-1]  # a new line after the terminal's ^C
+    assert line.startswith("howard: stopped")
 
 
 OUT_OF_MEMORY = [

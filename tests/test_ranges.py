@@ -15,8 +15,9 @@ import pytest
 from howard.config import RunConfig
 from howard.decode import open_video
 from howard.engine import ranges
-from howard.engine.__main__ import main, parse
+from howard.engine.__main__ import main
 from howard.engine.children import Child, gpu_seats
+from howard.engine.commands import parse
 from howard.engine.progress import Progress
 from howard.engine.ranges import Merge, parts, run_in_ranges, share_out
 from howard.engine.run import run
