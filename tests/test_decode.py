@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -331,12 +333,20 @@ def write_numbered_images(folder: Path, names: list[str]) -> None:
         media.write_image(folder / name, media.numbered(number))
 
 
+LEFT_BESIDE_IMAGES = [
+    *(".frame3.png", "._frame1.png", "._frame1.heic", ".DS_Store", "Thumbs.db", "desktop.ini"),
+    *("frame1.xmp", "frame1.png.xmp", "frame1.aae", "frame1.png~", "frame1.psd", "notes.txt"),
+]
+"""Hidden files, and what systems and editors write beside pictures."""
+
+
 def test_a_folder_is_read_in_natural_order(tmp_path):
-    names = ["frame1.png", "frame2.png", "frame10.png", "frame11.jpg"]
+    names = ["frame1.png", "frame2.png", "frame10.png", "frame11.PNG"]
     write_numbered_images(tmp_path, names)
-    (tmp_path / ".frame3.png").write_text("hidden")
-    (tmp_path / "notes.txt").write_text("no image")
+    for left in LEFT_BESIDE_IMAGES:
+        (tmp_path / left).write_text("no image")
     (tmp_path / "frame5.png").mkdir()
+    (tmp_path / "raw.cr3").mkdir()
     assert numbers(tmp_path) == [0, 1, 2, 3]
     with closing(open_video(tmp_path)) as reader:
         assert (reader.info.frames, reader.info.frames_per_second) == (4, None)
@@ -355,6 +365,36 @@ def test_a_glob_pattern(tmp_path):
     write_numbered_images(tmp_path / "plates", ["a1.jpg", "a2.jpg", "a10.jpg"])
     write_numbered_images(tmp_path / "plates", ["a1.png"])
     assert numbers(tmp_path / "plates" / "*.jpg") == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "there"),
+    [
+        (["f1.jpg", "f2.heic", "f3.HEIC"], "2 .heic and 1 .jpg"),
+        (["f1.png", "f1.jpg"], "1 .jpg and 1 .png"),
+        (["f1.png", "f2.png", "a.JPG", "f1.cr3"], "2 .png and 1 .jpg and 1 .cr3"),
+    ],
+)
+@pytest.mark.parametrize("given", ["", "*"])
+def test_pictures_of_several_kinds_are_refused_and_a_pattern_mends_it(
+    tmp_path, names, there, given
+):
+    folder = tmp_path / "take [1]"
+    folder.mkdir()
+    for name in names:
+        write = (folder / name).write_bytes
+        write(cv2.imencode(".png", media.numbered(int(name[1]) if name[0] == "f" else 0))[1])
+    path = (Path(glob.escape(str(folder))) if given else folder) / given
+    with pytest.raises(InputError) as error:
+        open_video(path)
+    assert f"{path} holds pictures of several kinds, {there}: " in str(error.value)
+    pattern = shlex.split(str(error.value).split("as in ")[1].split(", or convert")[0])[0]
+    assert numbers(Path(pattern))[0] == 1
+
+
+def test_one_kind_may_have_two_endings(tmp_path):
+    write_numbered_images(tmp_path, ["a1.jpg", "a2.jpeg", "a3.JPG"])
+    assert numbers(tmp_path) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["", "s_%04d.png", "s_*.png"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import re
+import shlex
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +23,7 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 UNREAD = {".exr", ".hdr", ".dpx", ".cin", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 """Linear or logarithmic light, which FFmpeg would pass off as sRGB; photographs in tiles, of which
 it would give the first; what a camera's sensor saw."""
+SAME_KIND = {".jpeg": ".jpg", ".tiff": ".tif", ".heif": ".heic"}
 FRAMES_PER_SECOND = 30  # for the times of images, which have none
 PRINTF_NUMBER = re.compile(r"%0?(\d*)d")
 
@@ -28,6 +31,15 @@ PRINTF_NUMBER = re.compile(r"%0?(\d*)d")
 def is_image(path: Path) -> bool:
     """By its name: a common extension, and not hidden."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def kind_of(path: Path) -> str:
+    """The format that a picture's name states, "" for what is no picture or hidden: previews, and
+    what editors and file managers leave beside pictures."""
+    extension = path.suffix.lower()
+    if extension not in EXTENSIONS | UNREAD or path.name.startswith("."):
+        return ""
+    return SAME_KIND.get(extension, extension)
 
 
 def check_format(path: Path) -> None:
@@ -42,10 +54,10 @@ def is_pattern(path: Path) -> bool:
 
 
 def open_folder(folder: Path) -> Source:
-    """All images of a folder in natural order; raises InputError if there is none."""
-    files = _images(folder.iterdir())
+    """All images of a folder in natural order; raises InputError if there is none, or several
+    kinds."""
+    files = _images(folder, folder.iterdir())
     if not files:
-        _check_formats(folder.iterdir())
         raise InputError(
             f"{folder} holds no image ({' '.join(sorted(EXTENSIONS))}); "
             "give a video, an image or a folder of images"
@@ -54,7 +66,8 @@ def open_folder(folder: Path) -> Source:
 
 
 def open_pattern(pattern: Path) -> Source:
-    """All images that match, in natural order; raises InputMissing if there is none."""
+    """All images that match, in natural order; raises InputMissing if there is none, InputError if
+    they are of several kinds."""
     number = PRINTF_NUMBER.search(pattern.name)
     if number and pattern.parent.is_dir():
         before, after = pattern.name[: number.start()], pattern.name[number.end() :]
@@ -63,9 +76,8 @@ def open_pattern(pattern: Path) -> Source:
         found = [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
     else:
         found = [Path(file) for file in glob.glob(str(pattern), recursive=True)]
-    files = _images(found)
+    files = _images(pattern, found)
     if not files:
-        _check_formats(found)
         raise InputMissing(f"{pattern} matches no image; check the folder and the numbering")
     return _open(pattern, files)
 
@@ -98,16 +110,26 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _images(files: Iterable[Path]) -> list[Path]:
-    """The images among `files`, in natural order: frame2 before frame10."""
+def _images(given: Path, files: Iterable[Path]) -> list[Path]:
+    """The images among `files`, in natural order: frame2 before frame10.
 
-    return sorted((file for file in files if is_image(file) and file.is_file()), key=_parts)
-
-
-def _check_formats(files: Iterable[Path]) -> None:
-    """InputError that names the first of `files` whose format is known and not read."""
-    for file in sorted(files, key=_parts):
+    Raises InputError if they are of several kinds, one of which would be left out or interleaved
+    with the other unseen, or of a kind that is not read.
+    """
+    found = sorted((file for file in files if kind_of(file) and file.is_file()), key=_parts)
+    counts = Counter(map(kind_of, found)).most_common()
+    usual = next((kind for kind, _ in counts if kind in EXTENSIONS), None)
+    if usual and len(counts) > 1:
+        there = " and ".join(f"{count} {kind}" for kind, count in counts)
+        one = next(file for file in found if kind_of(file) == usual)
+        pattern = shlex.quote(f"{glob.escape(str(one.parent))}/*{one.suffix}")
+        raise InputError(
+            f"{given} holds pictures of several kinds, {there}: give one kind alone by a pattern, "
+            f"as in {pattern}, or convert all to that kind"
+        )
+    for file in found[:1]:
         check_format(file)
+    return found
 
 
 def _parts(file: Path) -> list[str | int]:
