@@ -2,10 +2,13 @@
 
     python -m benchmarks.alignment [--scenes planar night] [--methods howard truth] [--quick]
     python -m benchmarks.alignment --long-plate 5000
+    python -m benchmarks.alignment --pairs graf
 
 Every method sees the same frames in the same run, by turns, on one thread. Times are processor
 time of the alignment alone: the pictures are rendered before. With --long-plate, what the search
-costs Howard on a clean plate of so many frames, beside a short one.
+costs Howard on a clean plate of so many frames, beside a short one. With --pairs, real pictures of
+a folder like the Oxford affine set's or OpenCV's samples/data: each onto the first, see
+benchmarks/alignment_pairs.py.
 
 Exit status: 0, or 2 if there is no result to report.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from rich.table import Table
 
 from benchmarks.alignment_long import SearchCost, search_cost
 from benchmarks.alignment_methods import METHODS
+from benchmarks.alignment_pairs import pairs
 from benchmarks.alignment_scenes import KINDS, Scene
 from benchmarks.alignment_scores import FrameScore, crash, score, summarise
 from benchmarks.alignment_takes import FRAMES_PER_SECOND
@@ -40,6 +44,7 @@ from benchmarks.measure import (
 from benchmarks.published_alignment import ESTIMATORS
 from benchmarks.tables import PERCENT, TENTHS_OF_A_PERCENT, WHOLE, Columns, measured, table
 from howard.align import Aligner
+from howard.errors import InputError
 from howard.frames import Frame
 
 QUICK_SIZE, QUICK_FRAMES = "640x360", 6
@@ -88,6 +93,8 @@ class AlignmentConfig:
     """Another seed makes other scenes of the same kinds."""
     long_plate: int | None = None
     """Frames of a long clean plate: report the cost of Howard's search instead."""
+    pairs: Path | None = None
+    """Folder of real pictures with their homographies: align these instead."""
     out: Path | None = None
     """Write all numbers to this file, as JSON."""
 
@@ -129,26 +136,24 @@ def build(scene: Scene, methods: Sequence[str]) -> tuple[dict[str, Aligner], dic
 
 
 def compare(
-    config: AlignmentConfig,
-    size: tuple[int, int],
-    frames: int,
+    scenes: Iterable[Scene],
+    methods: Sequence[str],
     console: Console,
     save: Callable[[dict[str, Summaries]], None],
 ) -> None:
-    """Summaries by scene, printed and saved as they come, and of all scenes together."""
-    width, height = size
-    methods = usable_methods(config)
+    """Summaries by scene, printed and saved as they come, and of all scenes together, which are of
+    one size."""
     results: dict[str, Summaries] = {}
     everything: dict[str, list[list[FrameScore]]] = {name: [] for name in methods}
-    for name in config.scenes:
-        scene = Scene(name, width, height, frames, config.seed)
+    for scene in scenes:
+        width = scene.width
         aligners, took = build(scene, methods)
         scores = run_scene(scene, aligners)
-        results[name] = {
+        results[scene.name] = {
             method: summarise([found], width) | {"build_milliseconds": took[method]}
             for method, found in scores.items()
         }
-        console.print(by_method(name, results[name]))
+        console.print(by_method(scene.name, results[scene.name]))
         save(results)
         for method, aligner in aligners.items():
             aligner.close()
@@ -206,22 +211,29 @@ def main(arguments: Sequence[str]) -> int:
     size, frames = (QUICK_SIZE, QUICK_FRAMES) if config.quick else (config.size, config.frames)
     width, height = map(int, size.split("x"))
     settings: dict[str, Any] = {"size": size, "frames": frames, "seed": config.seed}
+    said = f"{size}, {frames} frames"
+    scenes: Iterable[Scene] = (
+        Scene(name, width, height, frames, config.seed) for name in config.scenes
+    )
+    if config.pairs:
+        said = f"pairs of {config.pairs.resolve().name}"
+        settings, scenes = {"pairs": config.pairs.resolve().name}, pairs(config.pairs)
     cv2.setNumThreads(1)
     console = Console(width=150)
-    console.print(f"{headline(where)}; {size}, {frames} frames")
+    console.print(f"{headline(where)}; {said}")
 
     def save(results: Any) -> None:
         if config.out:
             write_json(config.out, "alignment", where, settings, results)
 
-    if not config.long_plate:
-        compare(config, (width, height), frames, console, save)
-        return 0
-    settings["long_plate"] = config.long_plate
     try:
+        if not config.long_plate:
+            compare(scenes, usable_methods(config), console, save)
+            return 0
+        settings["long_plate"] = config.long_plate
         lengths = (frames, config.long_plate)
         costs = [search_cost(width, height, length, frames) for length in lengths]
-    except WrongResult as error:
+    except (WrongResult, InputError) as error:
         print(error, file=sys.stderr)
         return 2
     console.print(long_table(costs))

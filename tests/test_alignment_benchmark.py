@@ -342,6 +342,69 @@ def test_an_unknown_name_is_exit_status_2(arguments, name, capsys):
     assert f"{name!r} is no" in capsys.readouterr().err
 
 
+KNOWN = {
+    2: np.array([[1.02, 0.03, 5.0], [-0.02, 0.99, -7.0], [2e-5, 1e-5, 1.0]]),
+    3: np.array([[0.9, -0.08, 20.0], [0.06, 0.92, 4.0], [-5e-5, 2e-5, 1.0]]),
+}
+
+
+def write_pairs(folder, name: str, numbers: list[int]) -> None:
+    """The first view of a scene's clean plate, and what a known homography makes of it."""
+    size = 480, 360
+    place = Scene("planar", *size, 1).clean_plate.picture(0).background
+    cv2.imwrite(str(folder / name.format(1)), place)
+    for number in numbers:
+        warped = cv2.warpPerspective(place, KNOWN[number], size)
+        cv2.imwrite(str(folder / name.format(number)), warped)
+
+
+@pytest.mark.parametrize("layout", ["oxford", "opencv"])
+def test_real_pictures_are_aligned_to_the_first_of_their_folder(layout, tmp_path):
+    if layout == "oxford":
+        numbers = [2, 3]
+        write_pairs(tmp_path, "img{}.ppm", numbers)
+        for number in numbers:
+            np.savetxt(tmp_path / f"H1to{number}p", KNOWN[number])
+    else:
+        numbers = [3]
+        write_pairs(tmp_path, "graf{}.png", numbers)
+        (tmp_path / "box.png").write_bytes(b"another sample")
+        stored = cv2.FileStorage(str(tmp_path / "H1to3p.xml"), cv2.FILE_STORAGE_WRITE)
+        stored.write("H13", KNOWN[3])
+        stored.release()
+    record = tmp_path / "pairs.json"
+    methods = ["--methods", "howard", "truth", "sengupta"]
+    assert alignment.main(["--pairs", str(tmp_path), *methods, "--out", str(record)]) == 0
+    written = json.loads(record.read_text())
+    assert written["config"] == {"pairs": tmp_path.name}
+    stem = "img" if layout == "oxford" else "graf"
+    assert list(written["results"]) == [*(f"{stem}{n}" for n in numbers), alignment.ALL]
+    found = written["results"][alignment.ALL]
+    assert found["truth"]["corner_max_pixels"] == pytest.approx(0, abs=1e-9)
+    assert found["howard"]["corner_max_pixels"] < 0.5  # it finds these to a few hundredths
+    assert found["sengupta"]["success_share"] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (None, "holds no pairs: give a folder with img1.ppm"),
+        (["img1.ppm", "img2.ppm"], "holds no pairs"),
+        (["H1to2p", "img2.ppm"], "holds no pairs"),
+        (["H1to2p", "img1.ppm", "img2.ppm"], "H1to2p holds no homography: give nine numbers"),
+        (["H1to2p.xml", "img1.ppm", "img2.ppm"], "H1to2p.xml holds no homography"),
+    ],
+)
+def test_a_folder_without_pairs_is_one_line_and_exit_status_2(tmp_path, names, told, capfd):
+    for name in names or []:
+        (tmp_path / name).write_text("1 2 3\n")
+    folder = tmp_path if names else tmp_path / "nowhere"
+    assert alignment.main(["--pairs", str(folder), "--methods", "truth"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(folder) in line
+    assert told in line
+
+
 def test_the_long_plate_is_read_and_judged():
     cost = alignment_long.search_cost(*SIZE, plate_frames=90, frames=2)
     assert cost.milliseconds.count == 2
