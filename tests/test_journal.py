@@ -121,11 +121,26 @@ def test_a_finished_run_needs_nothing_more(tmp_path):
     assert len(json.loads((tmp_path / "report.json").read_text())["frames"]) == 2
 
 
-def test_another_run_is_not_mixed_in(tmp_path):
-    started(tmp_path, 0).close()
-    with pytest.raises(OutputError, match=r"another run.*--overwrite"):
-        journal(tmp_path, {"shot": "else"})
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"shot": {"path": "c"}}, "shot a: "),
+        ({"clean_plate": {"path": "b", "bytes": 2}, "bit_depth": 16}, "changed since, bit depth 8"),
+    ],
+)
+def test_another_run_is_not_mixed_in_and_told_apart(tmp_path, other, told):
+    started(tmp_path, 0, run=RUN | {"bit_depth": 8}).close()
+    with pytest.raises(OutputError, match=rf"another run, with .*{told}.*--overwrite"):
+        journal(tmp_path, RUN | {"bit_depth": 8} | other)
     assert frame_path(tmp_path, 0).exists()
+
+
+def test_a_run_of_another_version_is_told_to_be_that(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("howard.engine.journal.__version__", "0.0.9")
+        started(tmp_path, 0).close()
+    with pytest.raises(OutputError, match=r"another run, of Howard 0\.0\.9: .*--overwrite"):
+        journal(tmp_path)
 
 
 def test_pictures_of_another_program_are_not_touched(tmp_path):

@@ -103,7 +103,7 @@ class Journal:
             )
         if stored not in (None, self.identity) and not self.overwrite:
             raise OutputError(
-                f"{self.out} holds another run (other inputs, options or version): "
+                f"{self.out} holds another run, {told_apart(stored, self.identity)}: "
                 "choose another folder, or give --overwrite"
             )
 
@@ -284,6 +284,22 @@ def read_header(file: Path) -> Row | None:
         return {k: stored[k] for k in ("schema", "howard", "run")}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def told_apart(stored: Row, ours: Row) -> str:
+    """What the identity of another run has otherwise than this one's, in words."""
+    if stored["howard"] != ours["howard"]:
+        return f"of Howard {stored['howard']}"
+    differences = []
+    for name, now in ours["run"].items():
+        before = stored["run"].get(name) if isinstance(stored["run"], dict) else None
+        if before == now:
+            continue
+        if isinstance(before, dict):  # files
+            is_same = before.get("path") == now["path"]
+            before = "changed since" if is_same else before.get("path")
+        differences.append(f"{name.replace('_', ' ')} {before}")
+    return "with " + ", ".join(differences)
 
 
 def pictures(folder: Path) -> Iterator[Path]:
