@@ -581,12 +581,36 @@ def test_pictures_that_are_not_read_as_they_are_meant_are_refused(tmp_path, give
         open_video(tmp_path / given)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
-def test_a_broken_image_is_named(tmp_path, content, capfd):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty"),
+        (b"no image", "is damaged or no image"),
+        (b"\x89PNG\r\n\x1a\n", "is damaged or no image"),
+    ],
+)
+def test_a_broken_image_is_named(tmp_path, content, told, capfd):
     (tmp_path / "plate.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"plate\.png is damaged or no image"):
+    with pytest.raises(InputError, match=rf"plate\.png {told}; export or copy it again"):
         open_video(tmp_path / "plate.png")
     assert capfd.readouterr().err == ""
+
+
+def test_an_empty_image_of_a_sequence_is_named_before_the_others_are_read(tmp_path):
+    write_numbered_images(tmp_path, ["f1.png", "f2.png", "f3.png"])
+    (tmp_path / "f3.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"f3\.png is empty"):
+        open_video(tmp_path)
+
+
+def test_an_image_without_the_right_to_read_it_is_refused(tmp_path, monkeypatch):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    path = media.write_image(tmp_path / "plate.png", quadrants())
+    monkeypatch.setattr(np, "fromfile", denied)
+    with pytest.raises(InputError, match=r"plate\.png cannot be read: Permission denied; check"):
+        open_video(path)
 
 
 def test_a_folder_without_the_right_to_read_it_is_refused(tmp_path, monkeypatch):

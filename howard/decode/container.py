@@ -25,7 +25,9 @@ def open_container(path: Path) -> InputContainer:
             path, "holds no video that FFmpeg knows; convert it to MP4, MOV or MKV"
         ) from error
     except av.FFmpegError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check the file") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; check the file and its rights"
+        ) from error
 
 
 def picture_stream(path: Path, container: InputContainer) -> VideoStream:

@@ -99,8 +99,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     except (OSError, cv2.error) as error:
         if is_out_of_memory(error):
             raise
-        why = getattr(error, "strerror", None) or "too large or damaged"
-        raise InputError(f"{path} cannot be read ({why}); export or copy it again") from error
+        why = "too large or damaged; export or copy it again"
+        if isinstance(error, OSError):
+            why = f"{error.strerror}; check the file and its rights"
+        raise InputError(f"{path} cannot be read: {why}") from error
     if bgr is None:
         raise InputError(f"{path} is damaged or no image; export or copy it again")
     if bgr.dtype == np.uint16:
@@ -162,6 +164,11 @@ def _gaps(path: Path, files: list[Path]) -> list[str]:
 def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     # OpenCV writes lines of its own on stderr; what matters of them becomes an InputError.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    for (
+        file
+    ) in files:  # what a program that was stopped leaves: told before hours of work, not after
+        if not file.stat().st_size:
+            raise InputError(f"{file} is empty; export or copy it again")
     everything = range(len(files))
     frames = _frames(files, everything)
     first = next(frames)
