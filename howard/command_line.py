@@ -13,6 +13,8 @@ from howard.errors import ConfigError, OutputError
 
 Parsed = TypeVar("Parsed")
 
+MISSING = re.compile(r"(\S+)(?: .*?)? \(required\)")
+"""An argument's name, and what the help says of it."""
 REWORDED = (
     (
         r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)\.?",
@@ -25,6 +27,10 @@ REWORDED = (
     (
         r"Unrecognized options: (-[^\s,=]*).* Perhaps you meant: (--\S+).*",
         lambda m: f"there is no option {m[1]}: did you mean {m[2]}?",
+    ),
+    (
+        r"Missing from (.*?): (.*)",
+        lambda m: f"missing: {', '.join(MISSING.findall(m[2]))}; see {m[1]} --help",
     ),
 )
 """How tyro says it, and how Howard does."""

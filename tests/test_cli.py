@@ -47,7 +47,8 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "a.mp4"], "CLEAN_PLATE"),
+        (["run"], "howard: missing: SHOT, CLEAN_PLATE, OUT; see howard run --help"),
+        (["run", "a.mp4", "b.mp4"], "howard: missing: OUT; see howard run --help"),
         (["run", "a", "b", "c", "--batch", "x"], "howard: --batch is 'x': give a whole number"),
         (["run", "a", "b", "c", "--device", "gpuu"], "--device is 'gpuu': give auto, cpu, gpu"),
         (["run", "a", "b", "c", "--plate-search=foo"], "'foo': give nearest, track, global"),
