@@ -22,6 +22,14 @@ def test_options_come_from_the_config():
     assert (str(config.shot), config.batch, config.overwrite) == ("a.mp4", 3, True)
 
 
+def test_paths_behind_two_hyphens_may_begin_with_one():
+    config = parse(["run", "--batch", "3", "--", "-a.mp4", "--overwrite", "-out"])
+    assert isinstance(config, RunConfig)
+    paths = [str(path) for path in (config.shot, config.clean_plate, config.out)]
+    assert (paths, config.batch) == (["-a.mp4", "--overwrite", "-out"], 3)
+    assert config.overwrite is False
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -49,14 +49,15 @@ class Child:
     def __init__(self, config: RunConfig, frames: range, seat: Seat) -> None:
         self.frames = f"{frames.start}:{'' if frames.stop == sys.maxsize else frames.stop}"
         self.out = config.out / f".part-{frames.start:06d}"
-        words = [config.shot, config.clean_plate, self.out, f"--frames={self.frames}"]
+        words = [f"--frames={self.frames}"]
         for field in fields(config):
             value = getattr(config, field.name)
             if field.default not in (MISSING, value) and field.name not in OWN:
                 words.append(f"--{field.name.replace('_', '-')}={value}")
+        paths = map(str, (config.shot, config.clean_plate, self.out))
         self.said = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "howard.engine", "run", *map(str, words)],
+            [sys.executable, "-m", "howard.engine", "run", *words, "--", *paths],
             env={**os.environ, **ONE_THREAD, **seat},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

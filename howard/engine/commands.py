@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from itertools import takewhile
 from typing import Any
 
 from howard import __version__
@@ -58,7 +59,7 @@ def check_words(arguments: Sequence[str]) -> None:
         if field.default is not MISSING:  # the others are positional
             name = field.name.replace("_", "-")
             known += [f"--{name}", f"--no-{name}"] if field.default is False else [f"--{name}"]
-    for word in rest:
+    for word in takewhile(lambda word: word != "--", rest):  # behind it, all are paths
         option = word.split("=")[0].replace("_", "-")
         is_option = option.startswith("-") and not option[1:2].isdigit()
         if option == "--resume":
