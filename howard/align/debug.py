@@ -19,6 +19,8 @@ NEAR_PIXELS = 3.0
 """At 1280 pixels of width: a match this close to the homography is drawn green, else red."""
 GREEN, RED = (60, 220, 60), (230, 60, 60)
 RESIDUAL_GAIN = 4
+LINE = 36
+"""Pixels of height for the numbers, below the pictures."""
 
 Picture = NDArray[np.uint8]
 
@@ -47,15 +49,15 @@ class DebugPictures:
         bottom = [strong, covered, frame.pixels]
         height = round(WIDTH * frame.pixels.shape[0] / frame.pixels.shape[1])
         rows = [np.hstack([fitted(p, height) for p in row]) for row in (top, bottom)]
-        sheet = np.ascontiguousarray(np.vstack(rows)[..., ::-1])
+        sheet = np.vstack(rows)[..., ::-1]
         a = plate.alignment
         text = (
             f"frame {frame.index}  plate {a.plate_index}  residual {a.residual:.1f}  coverage "
             f"{a.coverage:.2f}  inliers {a.inliers}/{a.matches}  {a.fallback or ''}"
         )
-        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-            at = (12, sheet.shape[0] - 14)
-            cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness)
+        sheet = cv2.copyMakeBorder(sheet, 0, LINE, 0, 0, cv2.BORDER_CONSTANT)
+        at = (12, sheet.shape[0] - LINE // 3)
+        cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255))
         file = self.folder / f"{frame.index:06d}.jpg"
         if not cv2.imwrite(str(file), sheet):
             raise OutputError(f"{file} cannot be written: check --debug")

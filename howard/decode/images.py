@@ -164,10 +164,8 @@ def _gaps(path: Path, files: list[Path]) -> list[str]:
 def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     # OpenCV writes lines of its own on stderr; what matters of them becomes an InputError.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    for (
-        file
-    ) in files:  # what a program that was stopped leaves: told before hours of work, not after
-        if not file.stat().st_size:
+    for file in files:
+        if not file.stat().st_size:  # a program was stopped: told before hours of work, not after
             raise InputError(f"{file} is empty; export or copy it again")
     everything = range(len(files))
     frames = _frames(files, everything)
