@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from howard.align.cpu import OpenCVAligner, OpenCVOperations
+from howard.align.debug import LINE
 from howard.align.mismatch import FEWEST_KEYPOINTS, Mismatch
 from howard.align.plate_index import PlateIndex
 from howard.config import AlignOptions, RunConfig
@@ -106,7 +107,7 @@ def test_debug_pictures_show_a_frame_each(tmp_path):
     align = OpenCVAligner(info, Pictures([view(scene, 5, 0)]), None, options)
     align(Frame(0, 0.0, view(scene, 0, 0)))
     picture = cv2.imread(str(tmp_path / "debug" / "000000.jpg"))
-    assert picture.shape == (2 * 360, 3 * 640, 3)
+    assert picture.shape == (2 * 360 + LINE, 3 * 640, 3)
     # Matches that agree are drawn green on the frame.
     b, g, r = (picture[:360, :640, k].astype(int) for k in range(3))
     assert ((g > b + 80) & (g > r + 80)).sum() > 200

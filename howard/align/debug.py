@@ -49,13 +49,13 @@ class DebugPictures:
         bottom = [strong, covered, frame.pixels]
         height = round(WIDTH * frame.pixels.shape[0] / frame.pixels.shape[1])
         rows = [np.hstack([fitted(p, height) for p in row]) for row in (top, bottom)]
-        sheet = np.vstack(rows)[..., ::-1]
+        pictures = np.vstack(rows)[..., ::-1]
         a = plate.alignment
         text = (
             f"frame {frame.index}  plate {a.plate_index}  residual {a.residual:.1f}  coverage "
             f"{a.coverage:.2f}  inliers {a.inliers}/{a.matches}  {a.fallback or ''}"
         )
-        sheet = cv2.copyMakeBorder(sheet, 0, LINE, 0, 0, cv2.BORDER_CONSTANT)
+        sheet = cv2.copyMakeBorder(pictures, 0, LINE, 0, 0, cv2.BORDER_CONSTANT)
         at = (12, sheet.shape[0] - LINE // 3)
         cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255))
         file = self.folder / f"{frame.index:06d}.jpg"
