@@ -63,7 +63,7 @@ def test_direct_alignment_finds_a_homography_beside_a_person(finest, gain):
     for seed in range(4):
         truth = shaken(seed)
         frame, _ = with_person(np.uint8(warped(plate, truth) * gain))
-        found = refine(texture_of(frame), texture_of(plate), np.eye(3), None, finest)
+        (found,) = refine(texture_of(frame), [texture_of(plate)], [np.eye(3)], None, finest)
         error = project(found.homography, corners(*SIZE)) - project(truth, corners(*SIZE))
         worst.append(np.abs(error).max())
         assert found.inliers <= found.matches <= found.points
@@ -91,11 +91,11 @@ def test_gradients_do_not_depend_on_where_in_memory_the_picture_lies():
 
 def test_direct_alignment_says_when_there_is_nothing_to_see():
     flat = np.full(SIZE[::-1], 128, np.uint8)
-    assert refine(flat, flat, np.eye(3), None) is None
+    assert refine(flat, [flat], [np.eye(3)], None) == [None]
 
 
 def test_direct_alignment_does_not_agree_with_another_place():
-    found = refine(texture_of(place(1)), texture_of(place(2)), np.eye(3), None)
+    (found,) = refine(texture_of(place(1)), [texture_of(place(2))], [np.eye(3)], None)
     assert found is None or found.support < 0.25
 
 
