@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from howard.align.plate_track import LOCATE_EVERY, NEAR, WIDE_COUNT, PlateTrack
+from howard.align.plate_track import LOCATE_EVERY, NEAR, STEADY, WIDE_COUNT, PlateTrack
 
 EYE = np.eye(3)
 
@@ -34,6 +34,15 @@ def test_the_pace_is_learnt():
         track.accept(i, 2 * i, EYE, 5.0)
     assert 1.95 < track.pace < 2.05
     assert track.predict(60) == 120
+
+
+def test_fewer_are_tried_while_one_is_enough_and_lies_where_it_was_predicted():
+    track = PlateTrack(100, 100)
+    tried = []
+    for i, (index, is_enough) in enumerate([(40, True), (41, True), (43, True), (44, False)]):
+        track.accept(10 + i, index, EYE, 5.0, is_enough)
+        tried.append(len(track.candidates(11 + i, False, 0, 99)))
+    assert tried == [len(NEAR), STEADY, len(NEAR), len(NEAR)]
 
 
 def test_a_run_is_located_at_its_first_frame_wherever_it_begins():

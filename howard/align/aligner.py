@@ -17,7 +17,7 @@ import numpy as np
 
 from howard.align.candidate import Candidate, Guess
 from howard.align.debug import DebugPictures
-from howard.align.fusion import TOO_COSTLY, Layer
+from howard.align.fusion import TOO_COSTLY, WORTH_SHARE, Layer
 from howard.align.geometry import Homography, fit_whole, is_plausible
 from howard.align.mismatch import Mismatch
 from howard.align.operations import Closeness, Look, Operations
@@ -38,7 +38,7 @@ FEW_INLIERS = 40
 FAR_SHARE = 0.25
 """How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
 REST = 8
-"""Frames without other layers after some that were of no use."""
+"""Frames without other layers after one that found none of use."""
 TEXTURE_WEIGHT = 0.5
 """Of the cost in textures, beside that in colours."""
 MORE_LAYERS = 2
@@ -101,8 +101,11 @@ class TrackingAligner:
             return self.render(look, best, [], fallback)
         self.mismatch.note(best.keypoints, found=True)
         best = self.polished(look, [best])[0]
-        self.track.accept(frame.index, best.plate_index, best.homography, best.fit.residual)
-        return self.render(look, best, found, None)
+        plate = self.render(look, best, found, None)
+        is_whole = self.alone > 0 or plate.alignment.coverage >= 1 - WORTH_SHARE
+        match = best.plate_index, best.homography, best.fit.residual
+        self.track.accept(frame.index, *match, is_enough=best.is_plane and is_whole)
+        return plate
 
     @property
     def warnings(self) -> list[str]:
@@ -293,8 +296,10 @@ class TrackingAligner:
         """At full resolution."""
         layers = self.layers(look, best, [] if self.alone else found)
         composed = self.operations.compose(look, layers)
-        self.alone = max(0, self.alone - 1)
-        if len(layers) > 1 and not composed.is_fused:
+        is_holed = best.is_plane and composed.share < 1 - WORTH_SHARE
+        if self.alone:
+            self.alone -= 1
+        elif (len(layers) > 1 or (found and is_holed)) and not composed.is_fused:
             self.alone = REST
         if fallback and self.track.is_useless(best.fit.residual):
             composed = self.operations.nothing()

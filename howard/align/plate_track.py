@@ -20,6 +20,9 @@ from howard.align.geometry import Homography
 NEAR = (0, 1, -1, 3, -4)
 """Offsets from the predicted index that every frame tries: the takes drift apart slowly, but a
 hand-held camera may stop or hurry."""
+STEADY = 3
+"""So many of them are enough while the track goes on as predicted: the others are for a sudden
+change of pace, and to complete a plate that leaves much over."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
 """A match farther from the prediction is a relocation and says nothing about the pace."""
 WIDE_COUNT = 14
@@ -57,6 +60,8 @@ class PlateTrack:
     """Shot index of the first frame that was asked about: a run may begin anywhere."""
     follows: bool = True
     """Whether the matches move the prediction; else it is the clocks' proportion for ever."""
+    is_steady: bool = False
+    """Whether the last good match lay where it was predicted, and was all that its frame needed."""
     pace: float = field(init=False)
     """Clean-plate frames per frame of the shot."""
 
@@ -106,15 +111,22 @@ class PlateTrack:
             indices = list(range(-(-low // step) * step, high + 1, step))
         else:
             centre = min(max(self.predict(frame_index), low), high)
-            indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
+            near = NEAR[:STEADY] if self.is_steady else NEAR
+            indices = [centre + offset for offset in near if low <= centre + offset <= high]
         return list(dict.fromkeys(indices))
 
     def accept(
-        self, frame_index: int, plate_index: int, homography: Homography, residual: float
+        self,
+        frame_index: int,
+        plate_index: int,
+        homography: Homography,
+        residual: float,
+        is_enough: bool = False,
     ) -> None:
-        """Remember a good match."""
+        """Remember a good match; is_enough: whether it was all that the frame needed."""
         steps = frame_index - self.last_frame_index
         jump = abs(plate_index - self.predict(frame_index))
+        self.is_steady = is_enough and jump == 0
         if self.last_index is not None and steps > 0 and jump <= LONGEST_STEP:
             pace = (plate_index - self.last_index) / steps
             self.pace = PACE_MEMORY * self.pace + (1 - PACE_MEMORY) * pace
