@@ -74,6 +74,8 @@ class TrackingAligner:
         self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
         self.alone = 0
         """For so many frames no other layers are tried, since the last ones were of no use."""
+        self.is_blind = True
+        """Whether nobody has said yet where the person is."""
         self.debug = DebugPictures(options.debug) if options.debug else None
         if resume is not None:
             index, last = resume
@@ -113,6 +115,9 @@ class TrackingAligner:
         return self.mismatch.warnings
 
     def observe(self, plate: Plate, alpha: Any) -> None:
+        if self.is_blind:
+            self.is_blind = False
+            self.track.residual = None  # of the better part of the picture: too little from now on
         self.operations.observe(plate.shown, alpha)
 
     def close(self) -> None:
