@@ -9,7 +9,7 @@ from howard.align.direct import dense_flow, fit, gradient, refine
 from howard.align.field import LIMIT, displaced, residual_field
 from howard.align.fusion import Layer, fused
 from howard.align.geometry import Resolution, corners, project, scaling
-from howard.align.light import light_field
+from howard.align.light import is_alike, light_field
 from howard.align.render import covered_by, is_inside, plate_map, relit, resampled
 from howard.align.robust import robust_homography
 from howard.align.view import View, agreement, texture_of, view_of
@@ -200,6 +200,14 @@ def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
 def test_one_light_needs_no_field():
     plate = place()
     assert light_field(view_of(with_person(plate)[0]), plate, everywhere(plate), None) is None
+
+
+def test_a_person_in_one_light_with_the_place_is_no_reason_to_look_for_a_field():
+    frame, where = with_person(place())
+    prior = np.where(where, 0.05, 1).astype(np.float32)
+    assert is_alike((frame, place()), prior)
+    assert not is_alike((frame, place()), np.ones_like(prior))
+    assert not is_alike((frame, place() // 2), prior)
 
 
 def layer(colour, covered):
