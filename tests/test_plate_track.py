@@ -41,8 +41,9 @@ def test_fewer_are_tried_while_one_is_enough_and_lies_where_it_was_predicted():
     tried = []
     for i, (index, is_enough) in enumerate([(40, True), (41, True), (43, True), (44, False)]):
         track.accept(10 + i, index, EYE, 5.0, is_enough)
-        tried.append(len(track.candidates(11 + i, False, 0, 99)))
-    assert tried == [len(NEAR), STEADY, len(NEAR), len(NEAR)]
+        tried.append(track.candidates(11 + i, False, 0, 99))
+    assert tried[1] == [42 + offset for offset in STEADY[0]]
+    assert [len(indices) for indices in tried] == [len(NEAR), 2, len(NEAR), len(NEAR)]
 
 
 def test_a_run_is_located_at_its_first_frame_wherever_it_begins():

@@ -20,9 +20,9 @@ from howard.align.geometry import Homography
 NEAR = (0, 1, -1, 3, -4)
 """Offsets from the predicted index that every frame tries: the takes drift apart slowly, but a
 hand-held camera may stop or hurry."""
-STEADY = 3
-"""So many of them are enough while the track goes on as predicted: the others are for a sudden
-change of pace, and to complete a plate that leaves much over."""
+STEADY = (0, 1), (0, -1)
+"""Of them, by turns, while the track goes on as predicted: the others are for a change of pace, and
+to complete a plate that leaves much over."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
 """A match farther from the prediction is a relocation and says nothing about the pace."""
 WIDE_COUNT = 14
@@ -111,7 +111,7 @@ class PlateTrack:
             indices = list(range(-(-low // step) * step, high + 1, step))
         else:
             centre = min(max(self.predict(frame_index), low), high)
-            near = NEAR[:STEADY] if self.is_steady else NEAR
+            near = STEADY[frame_index % len(STEADY)] if self.is_steady else NEAR
             indices = [centre + offset for offset in near if low <= centre + offset <= high]
         return list(dict.fromkeys(indices))
 
