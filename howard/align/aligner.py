@@ -74,6 +74,8 @@ class TrackingAligner:
         self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
         self.alone = 0
         """For so many frames no other layers are tried, since the last ones were of no use."""
+        self.spared: list[int] = []
+        """Clean-plate frames near the track that were not tried for this frame."""
         self.is_blind = True
         """Whether nobody has said yet where the person is."""
         self.debug = DebugPictures(options.debug) if options.debug else None
@@ -104,9 +106,8 @@ class TrackingAligner:
         self.mismatch.note(best.keypoints, found=True)
         best = self.polished(look, [best])[0]
         plate = self.render(look, best, found, None)
-        is_whole = self.alone > 0 or plate.alignment.coverage >= 1 - WORTH_SHARE
         match = best.plate_index, best.homography, best.fit.residual
-        self.track.accept(frame.index, *match, is_enough=best.is_plane and is_whole)
+        self.track.accept(frame.index, *match, best.is_plane)
         return plate
 
     @property
@@ -136,9 +137,14 @@ class TrackingAligner:
             centre = centre if located is None else located
         window.centre_on(centre)
         near = track.candidates(frame_index, False, window.low, window.high)
-        followed = self.follow(near, look, track.last_homography)
-        sought: list[Candidate] = []
+        first = track.first_of(near, frame_index)
+        self.spared = [index for index in near if index not in first]
+        followed = self.follow(first, look, track.last_homography)
         best = self.choose(frame_index, followed)
+        if best is None or best.plate_index != first[0] or track.is_lost(best.fit.residual):
+            followed += self.follow_spared(look)
+            best = self.choose(frame_index, followed)
+        sought: list[Candidate] = []
         if best is None or track.is_lost(best.fit.residual):
             sought += self.find(near, look)
             best = self.choose(frame_index, followed + sought)
@@ -193,6 +199,11 @@ class TrackingAligner:
             if direct and direct.support >= SUPPORT
         ]
         return self.judged(look, guesses)
+
+    def follow_spared(self, look: Look) -> list[Candidate]:
+        """The near ones that were not tried at first."""
+        indices, self.spared = self.spared, []
+        return self.follow(indices, look, self.track.last_homography)
 
     def find(self, indices: Sequence[int], look: Look, thorough: bool = False) -> list[Candidate]:
         """By keypoints, from nothing."""
@@ -269,6 +280,7 @@ class TrackingAligner:
         holes, is_holed, is_poor = self.operations.left_over(look, first[0])
         if not (is_holed or is_poor):
             return [first]
+        found = found + self.explaining(self.follow_spared(look))
         dearest = TOO_COSTLY * best.cost
         others = {
             c.plate_index: c
@@ -304,7 +316,7 @@ class TrackingAligner:
         is_holed = best.is_plane and composed.share < 1 - WORTH_SHARE
         if self.alone:
             self.alone -= 1
-        elif (len(layers) > 1 or (found and is_holed)) and not composed.is_fused:
+        elif found and (len(layers) > 1 or is_holed) and not composed.is_fused:
             self.alone = REST
         if fallback and self.track.is_useless(best.fit.residual):
             composed = self.operations.nothing()

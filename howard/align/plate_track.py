@@ -20,9 +20,6 @@ from howard.align.geometry import Homography
 NEAR = (0, 1, -1, 3, -4)
 """Offsets from the predicted index that every frame tries: the takes drift apart slowly, but a
 hand-held camera may stop or hurry."""
-STEADY = (0, 1), (0, -1)
-"""Of them, by turns, while the track goes on as predicted: the others are for a change of pace, and
-to complete a plate that leaves much over."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
 """A match farther from the prediction is a relocation and says nothing about the pace."""
 WIDE_COUNT = 14
@@ -61,7 +58,8 @@ class PlateTrack:
     follows: bool = True
     """Whether the matches move the prediction; else it is the clocks' proportion for ever."""
     is_steady: bool = False
-    """Whether the last good match lay where it was predicted, and was all that its frame needed."""
+    """Whether the last good match lay where it was predicted, on a plane, which looks the same from
+    any of its neighbours."""
     pace: float = field(init=False)
     """Clean-plate frames per frame of the shot."""
 
@@ -111,9 +109,14 @@ class PlateTrack:
             indices = list(range(-(-low // step) * step, high + 1, step))
         else:
             centre = min(max(self.predict(frame_index), low), high)
-            near = STEADY[frame_index % len(STEADY)] if self.is_steady else NEAR
-            indices = [centre + offset for offset in near if low <= centre + offset <= high]
+            indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
         return list(dict.fromkeys(indices))
+
+    def first_of(self, near: list[int], frame_index: int) -> list[int]:
+        """Of the near ones, those to try before the others: while the track is steady, the best
+        guess and a neighbour of it, after and before by turns."""
+        neighbour = near[0] + (-1 if frame_index % 2 else 1)
+        return [i for i in near if i in (near[0], neighbour)] if self.is_steady else near
 
     def accept(
         self,
@@ -121,12 +124,12 @@ class PlateTrack:
         plate_index: int,
         homography: Homography,
         residual: float,
-        is_enough: bool = False,
+        is_plane: bool = False,
     ) -> None:
-        """Remember a good match; is_enough: whether it was all that the frame needed."""
+        """Remember a good match; is_plane: whether its homography is known to be enough."""
         steps = frame_index - self.last_frame_index
         jump = abs(plate_index - self.predict(frame_index))
-        self.is_steady = is_enough and jump == 0
+        self.is_steady = is_plane and jump == 0
         if self.last_index is not None and steps > 0 and jump <= LONGEST_STEP:
             pace = (plate_index - self.last_index) / steps
             self.pace = PACE_MEMORY * self.pace + (1 - PACE_MEMORY) * pace
