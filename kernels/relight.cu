@@ -10,32 +10,35 @@ __device__ __forceinline__ float log_level(float mean, float darkness) {
 // A thread per pixel in blocks of BLOCK. frame_mean, plate_mean (height, width, 3): levels averaged
 // over a patch; likeness (height, width) in [0, 1]; covered: 1 where the plate has data; where
 // person is not 0, trust is multiplied by in_person. signal (height, width, 4): the logarithm of
-// frame / plate times the trust, of each channel, and the trust. sums (blocks, 3): of the
-// logarithms' sizes at every fourth pixel of every fourth row, of the channels' largest times the
-// trust, of the trust.
+// frame / plate times the trust, of each channel, and the trust. sums (blocks, 4): of the channels'
+// largest times the trust; of the trust; and, at every `step` pixels of every `step` rows that have
+// data and no person, of the logarithms' sizes, and how many there are.
 extern "C" __global__ void compare_light(const float* frame_mean, const float* plate_mean,
                                          const float* likeness, const u8* covered, const u8* person,
-                                         float in_person, float darkness, int width, int height,
-                                         float* signal, float* sums) {
-  __shared__ float of_warps[WARPS][3];
+                                         float in_person, float darkness, int step, int width,
+                                         int height, float* signal, float* sums) {
+  __shared__ float of_warps[WARPS][4];
   int at = blockIdx.x * BLOCK + threadIdx.x, x = at % width, y = at / width;
-  float sum[3] = {};
+  float sum[4] = {};
   if (y < height) {
-    float trust = likeness[at] * covered[at] * (person[at] ? in_person : 1.f), most = 0.f;
+    float prior = covered[at] * (person[at] ? in_person : 1.f), trust = likeness[at] * prior;
+    bool is_looked_at = x % step == 0 && y % step == 0 && prior == 1.f;
+    float most = 0.f;
     for (int c = 0; c < 3; c++) {
       float gain =
           log_level(frame_mean[3 * at + c], darkness) - log_level(plate_mean[3 * at + c], darkness);
       signal[4 * at + c] = gain * trust;
       most = fmaxf(most, fabsf(gain));
-      if (x % 4 == 0 && y % 4 == 0) sum[0] += fabsf(gain);
+      if (is_looked_at) sum[2] += fabsf(gain);
     }
     signal[4 * at + 3] = trust;
-    sum[1] = trust * most;
-    sum[2] = trust;
+    sum[0] = trust * most;
+    sum[1] = trust;
+    sum[3] = 3.f * is_looked_at;
   }
   sum_over_block(sum, of_warps);
   if (threadIdx.x == 0)
-    for (int k = 0; k < 3; k++) sums[3 * blockIdx.x + k] = sum[k];
+    for (int k = 0; k < 4; k++) sums[4 * blockIdx.x + k] = sum[k];
 }
 
 // TILED: gain (height, width, 3) from the signal, smoothed: logarithms from `low` to `high`, none

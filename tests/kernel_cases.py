@@ -677,8 +677,8 @@ def compare_light() -> Iterator[Case]:
     means = [cv2.blur(textured(25, 47, s), (5, 5)).astype(F) + F(0.25) for s in range(2)]
     likeness, covered = rng().random((25, 47)).astype(F), 1 - block_of(25, 47)
     person = block_of(25, 47)[::-1, ::-1].copy()
-    out = [np.zeros((25, 47, 4), F), np.full((5, 3), -1, F)]
-    args = [*means, likeness, covered, person, F(0.05), F(6), 47, 25, *out]
+    out = [np.zeros((25, 47, 4), F), np.full((5, 4), -1, F)]
+    args = [*means, likeness, covered, person, F(0.05), F(6), 4, 47, 25, *out]
     yield Case((5,), (256,), args, {"signal": ROUNDED, "sums": SUMS})
 
 

@@ -9,6 +9,7 @@ import pytest
 from howard.align.comparison import coverage_of
 from howard.align.cpu import OpenCVAligner
 from howard.align.geometry import corners, project, scaling
+from howard.align.plate_track import LOST_RATIO
 from howard.frames import Frame, VideoInfo
 from sample.truth import load_truth
 
@@ -213,6 +214,19 @@ def test_a_matte_that_went_wrong_does_not_hide_the_place():
     align.observe(before, np.ones((270, 480), np.float32))
     after = align(frame).alignment
     assert (after.keypoints, after.fallback) == (before.alignment.keypoints, None)
+
+
+def test_the_first_matte_does_not_make_the_track_look_lost():
+    scene = place()
+    align = aligner([view(scene, 0, 0)])
+    frame = with_person(view(scene, 0, 0), 0.3)  # a thing that the plate does not show
+    before = align(Frame(0, 0.0, frame))
+    align.observe(before, np.zeros((270, 480), np.float32))
+    searched = []
+    align.operations.find = lambda *asked: searched.append(asked) or []
+    after = align(Frame(1, 0.0, frame)).alignment
+    assert after.residual > LOST_RATIO * before.alignment.residual + 2
+    assert (searched, after.fallback) == ([], None)
 
 
 def test_a_resumed_track_goes_on_where_the_last_one_was():

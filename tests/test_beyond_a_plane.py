@@ -9,7 +9,7 @@ from howard.align.direct import dense_flow, fit, gradient, refine
 from howard.align.field import LIMIT, displaced, residual_field
 from howard.align.fusion import Layer, fused
 from howard.align.geometry import Resolution, corners, project, scaling
-from howard.align.light import light_field
+from howard.align.light import is_alike, light_field
 from howard.align.render import covered_by, is_inside, plate_map, relit, resampled
 from howard.align.robust import robust_homography
 from howard.align.view import View, agreement, texture_of, view_of
@@ -63,7 +63,7 @@ def test_direct_alignment_finds_a_homography_beside_a_person(finest, gain):
     for seed in range(4):
         truth = shaken(seed)
         frame, _ = with_person(np.uint8(warped(plate, truth) * gain))
-        found = refine(texture_of(frame), texture_of(plate), np.eye(3), None, finest)
+        (found,) = refine(texture_of(frame), [texture_of(plate)], [np.eye(3)], None, finest)
         error = project(found.homography, corners(*SIZE)) - project(truth, corners(*SIZE))
         worst.append(np.abs(error).max())
         assert found.inliers <= found.matches <= found.points
@@ -91,11 +91,11 @@ def test_gradients_do_not_depend_on_where_in_memory_the_picture_lies():
 
 def test_direct_alignment_says_when_there_is_nothing_to_see():
     flat = np.full(SIZE[::-1], 128, np.uint8)
-    assert refine(flat, flat, np.eye(3), None) is None
+    assert refine(flat, [flat], [np.eye(3)], None) == [None]
 
 
 def test_direct_alignment_does_not_agree_with_another_place():
-    found = refine(texture_of(place(1)), texture_of(place(2)), np.eye(3), None)
+    (found,) = refine(texture_of(place(1)), [texture_of(place(2))], [np.eye(3)], None)
     assert found is None or found.support < 0.25
 
 
@@ -200,6 +200,14 @@ def test_lamps_that_shine_otherwise_are_matched_and_a_person_is_not():
 def test_one_light_needs_no_field():
     plate = place()
     assert light_field(view_of(with_person(plate)[0]), plate, everywhere(plate), None) is None
+
+
+def test_a_person_in_one_light_with_the_place_is_no_reason_to_look_for_a_field():
+    frame, where = with_person(place())
+    prior = np.where(where, 0.05, 1).astype(np.float32)
+    assert is_alike((frame, place()), prior)
+    assert not is_alike((frame, place()), np.ones_like(prior))
+    assert not is_alike((frame, place() // 2), prior)
 
 
 def layer(colour, covered):

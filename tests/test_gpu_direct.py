@@ -201,8 +201,9 @@ def test_homographies_are_the_cpus(host_gpu, finest, is_person_known):
     where = host_gpu.asarray(person) if is_person_known else None
     plates = host_gpu.stack([host_gpu.asarray(plate)] * 2)
     found = gpu_direct.refine(host_gpu.asarray(frame), plates, starts, where, finest)
-    for fit, start in zip(found, starts, strict=True):
-        expected = direct.refine(frame, plate, start, person if is_person_known else None, finest)
+    hidden = person if is_person_known else None
+    wanted = direct.refine(frame, [plate] * 2, starts, hidden, finest)
+    for fit, expected in zip(found, wanted, strict=True):
         assert apart(fit.homography, expected.homography) < PARITY_PIXELS
         assert apart(fit.homography, truth) < apart(expected.homography, truth) + PARITY_PIXELS / 2
         for name in ("points", "matches", "inliers"):
@@ -227,7 +228,7 @@ def test_a_plate_of_another_size_is_aligned(host_gpu):
     (fit,) = gpu_direct.refine(
         host_gpu.asarray(frame), [host_gpu.asarray(plate)], [start], None, finest=0
     )
-    expected = direct.refine(frame, plate, start, None, finest=0)
+    (expected,) = direct.refine(frame, [plate], [start], None, finest=0)
     back = np.linalg.inv(start)
     assert apart(fit.homography @ back, truth) < 0.3
     assert apart(fit.homography @ back, expected.homography @ back) < PARITY_PIXELS

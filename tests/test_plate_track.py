@@ -36,6 +36,18 @@ def test_the_pace_is_learnt():
     assert track.predict(60) == 120
 
 
+def test_few_are_tried_first_while_planes_lie_where_they_were_predicted():
+    track = PlateTrack(100, 100)
+    tried = []
+    for i, (index, is_plane) in enumerate([(40, True), (41, True), (42, True), (44, True)]):
+        track.accept(10 + i, index, EYE, 5.0, is_plane)
+        tried.append(track.first_of(track.candidates(11 + i, False, 0, 99), 11 + i))
+    assert tried[1:3] == [[42, 43], [43, 42]]
+    track.accept(14, 45, EYE, 5.0, is_plane=False)
+    tried.append(track.first_of(track.candidates(15, False, 0, 99), 15))
+    assert [len(indices) for indices in tried] == [len(NEAR), 2, 2, len(NEAR), len(NEAR)]
+
+
 def test_a_run_is_located_at_its_first_frame_wherever_it_begins():
     track = PlateTrack(100, 100)
     due = [i for i in range(61, 61 + 2 * LOCATE_EVERY) if track.is_due_to_be_located(i)]

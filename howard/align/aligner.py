@@ -17,7 +17,7 @@ import numpy as np
 
 from howard.align.candidate import Candidate, Guess
 from howard.align.debug import DebugPictures
-from howard.align.fusion import TOO_COSTLY, Layer
+from howard.align.fusion import TOO_COSTLY, WORTH_SHARE, Layer
 from howard.align.geometry import Homography, fit_whole, is_plausible
 from howard.align.mismatch import Mismatch
 from howard.align.operations import Closeness, Look, Operations
@@ -38,7 +38,7 @@ FEW_INLIERS = 40
 FAR_SHARE = 0.25
 """How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
 REST = 8
-"""Frames without other layers after some that were of no use."""
+"""Frames without other layers after one that found none of use."""
 TEXTURE_WEIGHT = 0.5
 """Of the cost in textures, beside that in colours."""
 MORE_LAYERS = 2
@@ -74,6 +74,10 @@ class TrackingAligner:
         self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
         self.alone = 0
         """For so many frames no other layers are tried, since the last ones were of no use."""
+        self.spared: list[int] = []
+        """Clean-plate frames near the track that were not tried for this frame."""
+        self.is_blind = True
+        """Whether nobody has said yet where the person is."""
         self.debug = DebugPictures(options.debug) if options.debug else None
         if resume is not None:
             index, last = resume
@@ -101,8 +105,10 @@ class TrackingAligner:
             return self.render(look, best, [], fallback)
         self.mismatch.note(best.keypoints, found=True)
         best = self.polished(look, [best])[0]
-        self.track.accept(frame.index, best.plate_index, best.homography, best.fit.residual)
-        return self.render(look, best, found, None)
+        plate = self.render(look, best, found, None)
+        match = best.plate_index, best.homography, best.fit.residual
+        self.track.accept(frame.index, *match, best.is_plane)
+        return plate
 
     @property
     def warnings(self) -> list[str]:
@@ -110,6 +116,9 @@ class TrackingAligner:
         return self.mismatch.warnings
 
     def observe(self, plate: Plate, alpha: Any) -> None:
+        if self.is_blind:
+            self.is_blind = False
+            self.track.residual = None  # of the better part of the picture: too little from now on
         self.operations.observe(plate.shown, alpha)
 
     def close(self) -> None:
@@ -128,9 +137,14 @@ class TrackingAligner:
             centre = centre if located is None else located
         window.centre_on(centre)
         near = track.candidates(frame_index, False, window.low, window.high)
-        followed = self.follow(near, look, track.last_homography)
-        sought: list[Candidate] = []
+        first = track.first_of(near, frame_index)
+        self.spared = [index for index in near if index not in first]
+        followed = self.follow(first, look, track.last_homography)
         best = self.choose(frame_index, followed)
+        if best is None or best.plate_index != first[0] or track.is_lost(best.fit.residual):
+            followed += self.follow_spared(look)
+            best = self.choose(frame_index, followed)
+        sought: list[Candidate] = []
         if best is None or track.is_lost(best.fit.residual):
             sought += self.find(near, look)
             best = self.choose(frame_index, followed + sought)
@@ -185,6 +199,11 @@ class TrackingAligner:
             if direct and direct.support >= SUPPORT
         ]
         return self.judged(look, guesses)
+
+    def follow_spared(self, look: Look) -> list[Candidate]:
+        """The near ones that were not tried at first."""
+        indices, self.spared = self.spared, []
+        return self.follow(indices, look, self.track.last_homography)
 
     def find(self, indices: Sequence[int], look: Look, thorough: bool = False) -> list[Candidate]:
         """By keypoints, from nothing."""
@@ -261,6 +280,7 @@ class TrackingAligner:
         holes, is_holed, is_poor = self.operations.left_over(look, first[0])
         if not (is_holed or is_poor):
             return [first]
+        found = found + self.explaining(self.follow_spared(look))
         dearest = TOO_COSTLY * best.cost
         others = {
             c.plate_index: c
@@ -293,8 +313,10 @@ class TrackingAligner:
         """At full resolution."""
         layers = self.layers(look, best, [] if self.alone else found)
         composed = self.operations.compose(look, layers)
-        self.alone = max(0, self.alone - 1)
-        if len(layers) > 1 and not composed.is_fused:
+        is_holed = best.is_plane and composed.share < 1 - WORTH_SHARE
+        if self.alone:
+            self.alone -= 1
+        elif found and (len(layers) > 1 or is_holed) and not composed.is_fused:
             self.alone = REST
         if fallback and self.track.is_useless(best.fit.residual):
             composed = self.operations.nothing()

@@ -79,10 +79,9 @@ class OpenCVOperations:
         scale = self.scales.at(how)
         here = scale.texture(frame.view)
         person = self.person((here.shape[1], here.shape[0]))
-        found = [
-            refine(here, scale.texture(p.view), scale.resolution.small(s), person)
-            for p, s in zip(plates, starts, strict=True)
-        ]
+        there = [scale.texture(p.view) for p in plates]
+        small = [scale.resolution.small(start) for start in starts]
+        found = refine(here, there, small, person)
         return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
 
     def exact(

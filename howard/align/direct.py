@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import get_ident
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,6 +34,8 @@ IN_PERSON = 0.25
 """Weight where the person of the latest matte may be: their own points agree on nothing, and what
 a wrong matte took for them must be able to speak."""
 FEWEST_POINTS = 50
+SURELY_INSIDE = 250
+"""Of 255: a sample of the plate's coverage above it has all its data."""
 PATCH = 8
 """Side of the patches of OpenCV's search, of its fast preset."""
 SMALLEST = 12
@@ -106,44 +110,78 @@ def sample_at(picture: cv2.typing.MatLike, points: NDArray[np.float32]) -> NDArr
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR)[0], np.float32)
 
 
+class Places(NamedTuple):
+    """N textured places of a frame, on a regular grid: what does not depend on the plate."""
+
+    at: tuple[NDArray[np.intp], NDArray[np.intp]]
+    """Their rows and columns."""
+    points: NDArray[np.float32]
+    """(N, 2) xy."""
+    levels: NDArray[np.float32]
+    """(N,) of the texture."""
+    weight: NDArray[np.float32]
+    """(N,) of a vector that leaves no difference."""
+
+
+def textured_places(frame: NDArray[np.uint8], person: NDArray[np.uint8] | None) -> Places:
+    """Of a texture (h, w). person: as in `refine`."""
+    height, width = frame.shape
+    stride = max(1, round((width * height / VECTORS) ** 0.5))
+    begin = stride // 2
+    slope = gradient(frame)[begin::stride, begin::stride]
+    ys, xs = np.nonzero(slope > TEXTURE / 4)
+    weight = slope[ys, xs]
+    weight = weight / (weight + np.float32(TEXTURE))
+    at = begin + stride * ys, begin + stride * xs
+    if person is not None:
+        weight[person[at] != 0] *= IN_PERSON
+    points = np.column_stack([at[1], at[0]]).astype(np.float32)
+    return Places(at, points, frame[at].astype(np.float32), weight)
+
+
 def refine(
     frame: NDArray[np.uint8],
-    plate: NDArray[np.uint8],
-    start: Homography,
+    plates: Sequence[NDArray[np.uint8]],
+    starts: Sequence[Homography],
     person: NDArray[np.uint8] | None,
     finest: int = 1,
-) -> DirectFit | None:
-    """The homography (texture to texture, frame_from_plate) near `start` that the flow agrees on;
-    None where too little is to be seen.
+) -> list[DirectFit | None]:
+    """For each plate, the homography (texture to texture, frame_from_plate) near its start that
+    the flow agrees on; None where too little is to be seen.
 
-    frame, plate: textures (h, w). person: (h, w) of the frame's, not 0 where they may be. finest:
+    frame, plates: textures (h, w). person: (h, w) of the frame's, not 0 where they may be. finest:
     of the flow; with 0 the fit is twice as close as with 1, at twice the cost.
     """
-    height, width = frame.shape
-    warped = np.asarray(cv2.warpPerspective(plate, start, (width, height)), np.uint8)
-    inside = coverage_levels(start, plate.shape[::-1], (width, height))
-    flow = dense_flow(frame, warped, finest)
-    stride = max(1, round((width * height / VECTORS) ** 0.5))
-    ys, xs = np.mgrid[stride // 2 : height : stride, stride // 2 : width : stride]
-    at = (ys.ravel(), xs.ravel())
-    points = np.column_stack([at[1], at[0]]).astype(np.float32)
-    moved = points + flow[at]
-    error = np.abs(sample_at(warped, moved) - frame[at])
-    slope = gradient(frame)[at]
-    seen = (sample_at(inside, moved) > 250) & (slope > TEXTURE / 4)
-    if seen.sum() < FEWEST_POINTS:
+    if not plates:
+        return []
+    places = textured_places(frame, person)
+    if len(places.points) < FEWEST_POINTS:
+        return [None] * len(plates)
+    pairs = zip(plates, starts, strict=True)
+    return [refined(frame, places, plate, start, finest) for plate, start in pairs]
+
+
+def refined(
+    frame: NDArray[np.uint8],
+    places: Places,
+    plate: NDArray[np.uint8],
+    start: Homography,
+    finest: int,
+) -> DirectFit | None:
+    """The same of one plate."""
+    size = frame.shape[1], frame.shape[0]
+    warped = np.asarray(cv2.warpPerspective(plate, start, size), np.uint8)
+    inside = coverage_levels(start, (plate.shape[1], plate.shape[0]), size)
+    moved = places.points + dense_flow(frame, warped, finest)[places.at]
+    seen = np.flatnonzero(sample_at(inside, moved) > SURELY_INSIDE)
+    if len(seen) < FEWEST_POINTS:
         return None
-    hidden = np.zeros(len(points), bool) if person is None else person[at] != 0
-    hidden = hidden[seen]
-    points = points[seen].astype(np.float64)
     moved = moved[seen]
-    error, slope = error[seen], slope[seen]
-    weight = (slope / (slope + TEXTURE) / (1 + 2 * (error / MATCHED_LEVELS) ** 2)).astype(
-        np.float64
-    )
-    weight[hidden] *= IN_PERSON
-    back = np.asarray(np.linalg.inv(start), np.float64)
-    plate_points = project(back, moved)
+    error = np.abs(sample_at(warped, moved) - places.levels[seen])
+    off = error / np.float32(MATCHED_LEVELS)
+    weight = (places.weight[seen] / (1 + 2 * off * off)).astype(np.float64)
+    points = places.points[seen].astype(np.float64)
+    plate_points = project(np.asarray(np.linalg.inv(start), np.float64), moved)
     homography = fit(plate_points, points, weight, start)
     if homography is None:
         return None

@@ -19,6 +19,7 @@ from howard.align.direct import Flow, coverage_levels
 from howard.align.field import displaced, residual_field
 from howard.align.geometry import Homography
 from howard.align.light import in_light, light_field
+from howard.align.photometric import median
 from howard.align.view import View
 
 REGION = 1 / 12
@@ -113,7 +114,7 @@ def left_over(
     judged = ~holes & (person == 0)
     weight = regional(judged.astype(np.float32))
     cost = regional(difference_of(first, frame) * judged) / (weight + np.float32(1e-3))
-    usual = float(np.median(cost[judged])) if judged.any() else 0.0  # noise, focus, compression
+    usual = median(cost[judged]) if judged.any() else 0.0  # noise, focus, compression
     return holes, (cost > usual + WORTH_LEVELS) & (weight > LEAST_JUDGED) & judged
 
 

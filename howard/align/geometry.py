@@ -54,8 +54,8 @@ class Resolution:
 
 def project(homography: Homography, points: NDArray[np.floating]) -> NDArray[np.float64]:
     """(N, 2) xy -> (N, 2) xy."""
-    out = np.column_stack([points, np.ones(len(points))]) @ homography.T
-    return np.asarray(out[:, :2] / out[:, 2:], np.float64)
+    x, y, w = homography[:, :2] @ points.T + homography[:, 2:]
+    return np.stack([x / w, y / w]).T
 
 
 def corners(width: int, height: int) -> NDArray[np.float64]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from howard import cuda
 from howard.align.field import (
-    COARSE_PIXELS,
     COMPANY,
     DIFFERENCE_WINDOW,
     IN_PERSON,
+    LEAST_TRUST,
     LIMIT,
     LONELY_PIXELS,
     LONG_PIXELS,
@@ -21,6 +21,7 @@ from howard.align.field import (
     ROUNDS,
     TEXTURE,
     WORTH_LEVELS,
+    is_plane_by,
     no_evidence,
 )
 from howard.align.geometry import Homography
@@ -67,7 +68,7 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
         # Without data, the frame's own, so that there is no edge that draws the flow away.
         now = cp.where(here[..., None] > 0, now, frame.colour)
         signal, sums = evidence(detail, texture_of(now), here, person, field, finest)
-        if field is None and not is_needed(sums):
+        if field is None and share_off(sums) <= NEEDED_SHARE:
             return None
         smooth(now, signal, smoothness, edge)
         field = signal[..., :2] / (signal[..., 2:] + F(no_evidence(person)))
@@ -81,8 +82,12 @@ def is_plane(frame: Any, plate: Any, homography: Homography, person: Any | None)
     pictures, inside = warped(frame, plate[None], there_and_back)
     covered = (inside[0] == 255).astype("uint8")
     now = cp.where(covered > 0, pictures[1], frame)
-    sums = evidence(detail_of(frame), now, covered, person, None, 0, COARSE_PIXELS).sums
-    return not is_needed(sums)
+    detail = detail_of(frame)
+
+    def look(finest: int, limit: float) -> float:
+        return share_off(evidence(detail, now, covered, person, None, finest, limit).sums)
+
+    return is_plane_by(look)
 
 
 def detail_of(texture: Any) -> Detail:
@@ -138,10 +143,10 @@ def trusted_flow(frame: Detail, plate: Any, covered: Any, person: Any | None, fl
     return out
 
 
-def is_needed(sums: Any) -> bool:
-    """Whether enough of what can be believed is off."""
+def share_off(sums: Any) -> float:
+    """Of what can be believed, in [0, 1]: what is off."""
     off, total = cuda.read_back(sums)
-    return bool(off > NEEDED_SHARE * total)
+    return float(off) / max(float(total), LEAST_TRUST)
 
 
 def displaced(picture: Any, flow: Any) -> Any:

@@ -16,6 +16,7 @@ from howard.align.light import (
     IN_PERSON,
     LOG_GAIN_LIMITS,
     LOG_HUE_LIMIT,
+    LOOK_STEP,
     NEEDED_LOG_GAIN,
     NO_EVIDENCE,
     PATCH,
@@ -32,10 +33,10 @@ def light_field(frame: View, plate: Any, covered: Any, person: Any | None) -> An
 
     plate: colour (h, w, 3) of the frame's size, aligned and matched by one gain and bias; covered:
     1 where it has data; person: not 0 where they may be. None where one gain is enough, which takes
-    12 bytes to the host.
+    16 bytes to the host.
     """
     signal, sums = evidence(frame, plate, covered, person)
-    if not is_needed(sums, covered.shape):
+    if not is_needed(sums):
         return None
     smooth(plate, signal, SMOOTHNESS, EDGE)
     height, width = covered.shape
@@ -49,7 +50,7 @@ def light_field(frame: View, plate: Any, covered: Any, person: Any | None) -> An
 
 def evidence(frame: View, plate: Any, covered: Any, person: Any | None) -> tuple[Any, Any]:
     """(h, w, 4): the logarithm of frame / plate of each channel times its trust, and the trust;
-    (3,): the sums that `is_needed` judges by."""
+    (4,): the sums that `is_needed` judges by."""
     cp, (height, width) = cuda.cupy(), covered.shape
     side = max(3, round(max(height, width) * PATCH)) | 1
     means = [box_mean(picture.astype("float32"), side) for picture in (frame.colour, plate)]
@@ -57,16 +58,15 @@ def evidence(frame: View, plate: Any, covered: Any, person: Any | None) -> tuple
     # Where nobody knows of a person, any picture may stand for theirs.
     where, hidden = (covered, 1.0) if person is None else (person, IN_PERSON)
     blocks = -(-height * width // BLOCK)
-    signal, sums = cp.empty((height, width, 4), "float32"), cp.empty((blocks, 3), "float32")
+    signal, sums = cp.empty((height, width, 4), "float32"), cp.empty((blocks, 4), "float32")
     trust = likeness, covered, where, F(hidden)
-    args = (*means, *trust, F(DARKNESS), width, height, signal, sums)
+    args = (*means, *trust, F(DARKNESS), LOOK_STEP, width, height, signal, sums)
     cuda.kernel("relight", "compare_light")((blocks,), (BLOCK,), args)
     return signal, sums.sum(0)
 
 
-def is_needed(sums: Any, shape: tuple[int, int]) -> bool:
+def is_needed(sums: Any) -> bool:
     """Whether the light is another in enough places, and in enough of those that are believed."""
-    sizes, wrong, trust = cuda.read_back(sums)
-    looked_at = 3 * -(-shape[0] // 4) * -(-shape[1] // 4)
-    off = sizes / looked_at, wrong / max(trust, 1.0)
+    wrong, trust, sizes, looked_at = cuda.read_back(sums)
+    off = sizes / max(looked_at, 1.0), wrong / max(trust, 1.0)
     return bool(off[0] >= NEEDED_LOG_GAIN / 2 and off[1] >= NEEDED_LOG_GAIN)

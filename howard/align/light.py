@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -40,6 +41,8 @@ NO_EVIDENCE = 0.06
 """Trust, after smoothing, at which the gain has fallen to half its logarithm."""
 NEEDED_LOG_GAIN = 0.06
 """Mean change, among the trusted, before a field is worth its work."""
+LOOK_STEP = 4
+"""Every so many pixels are enough to see that there is hardly any."""
 SMOOTHNESS, EDGE = 400.0, 10.0
 """Of the gain, and the difference in levels that counts as an edge of a surface."""
 LOG_GAIN_LIMITS = (-1.6, 1.6)
@@ -114,13 +117,15 @@ def light_field(
     """
     side = max(3, round(max(frame.size) * PATCH)) | 1
     colours = frame.colour, plate
-    logs = [cv2.split(cv2.LUT(cv2.blur(x, (side, side)), LOGARITHM)) for x in colours]
-    gain = [of_frame - of_plate for of_frame, of_plate in zip(*logs, strict=True)]
-    if sum(np.abs(g[::4, ::4]).mean() for g in gain) / 3 < NEEDED_LOG_GAIN / 2:
-        return None
-    trust = agreement(frame.texture, texture_of(plate)) * covered
+    means = [np.asarray(cv2.blur(colour, (side, side)), np.uint8) for colour in colours]
+    prior = covered.astype(np.float32)
     if person is not None:
-        trust[person != 0] *= IN_PERSON
+        prior[person != 0] *= IN_PERSON
+    if is_alike(means, prior):
+        return None
+    logs = [cv2.split(cv2.LUT(mean, LOGARITHM)) for mean in means]
+    gain = [of_frame - of_plate for of_frame, of_plate in zip(*logs, strict=True)]
+    trust = agreement(frame.texture, texture_of(plate)) * prior
     largest = functools.reduce(np.maximum, [np.abs(g) for g in gain])
     wrong = float((trust * largest).sum()) / max(float(trust.sum()), 1.0)
     if wrong < NEEDED_LOG_GAIN:
@@ -131,3 +136,12 @@ def light_field(
     brightness = sum(smooth) / np.float32(3)
     hues = [np.clip(s - brightness, -LOG_HUE_LIMIT, LOG_HUE_LIMIT) for s in smooth]
     return np.asarray(cv2.merge([np.exp(brightness + hue) for hue in hues]), np.float32)
+
+
+def is_alike(means: Sequence[NDArray[np.uint8]], prior: NDArray[np.float32]) -> bool:
+    """Whether two mean pictures (h, w, 3) differ so little where the prior trust (h, w) is 1,
+    beside the person, that no field is worth its work; by some of the pixels."""
+    some = slice(None, None, LOOK_STEP)
+    here, there = (cv2.LUT(mean[some, some], LOGARITHM) for mean in means)
+    off = np.abs(here - there)[prior[some, some] == 1]
+    return not off.size or float(off.mean()) < NEEDED_LOG_GAIN / 2

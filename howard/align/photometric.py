@@ -160,9 +160,10 @@ def steepest(
     person."""
     rows, columns = (n // CELL for n in squared.shape)
     cells = squared[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)
-    inside = cells.transpose(0, 2, 1, 3).reshape(rows, columns, CELL * CELL).argmax(2)
-    y = inside // CELL + CELL * np.arange(rows)[:, None]
-    x = inside % CELL + CELL * np.arange(columns)
+    row, column = np.arange(rows)[:, None], np.arange(columns)
+    x = cells.max(1).argmax(2)
+    y = cells[row, :, column, x].argmax(2)
+    y, x = y + CELL * row, x + CELL * column
     keep = squared[y, x] > LEAST_SLOPE**2
     if person is not None:
         keep &= person[y, x] == 0

@@ -57,6 +57,9 @@ class PlateTrack:
     """Shot index of the first frame that was asked about: a run may begin anywhere."""
     follows: bool = True
     """Whether the matches move the prediction; else it is the clocks' proportion for ever."""
+    is_steady: bool = False
+    """Whether the last good match lay where it was predicted, on a plane, which looks the same from
+    any of its neighbours."""
     pace: float = field(init=False)
     """Clean-plate frames per frame of the shot."""
 
@@ -109,12 +112,24 @@ class PlateTrack:
             indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
         return list(dict.fromkeys(indices))
 
+    def first_of(self, near: list[int], frame_index: int) -> list[int]:
+        """Of the near ones, those to try before the others: while the track is steady, the best
+        guess and a neighbour of it, after and before by turns."""
+        neighbour = near[0] + (-1 if frame_index % 2 else 1)
+        return [i for i in near if i in (near[0], neighbour)] if self.is_steady else near
+
     def accept(
-        self, frame_index: int, plate_index: int, homography: Homography, residual: float
+        self,
+        frame_index: int,
+        plate_index: int,
+        homography: Homography,
+        residual: float,
+        is_plane: bool = False,
     ) -> None:
-        """Remember a good match."""
+        """Remember a good match; is_plane: whether its homography is known to be enough."""
         steps = frame_index - self.last_frame_index
         jump = abs(plate_index - self.predict(frame_index))
+        self.is_steady = is_plane and jump == 0
         if self.last_index is not None and steps > 0 and jump <= LONGEST_STEP:
             pace = (plate_index - self.last_index) / steps
             self.pace = PACE_MEMORY * self.pace + (1 - PACE_MEMORY) * pace

@@ -75,9 +75,11 @@ def covered_by(
             last = np.minimum(last, np.floor(-rest / across))
         else:
             last[rest < 0] = -1
-    columns = np.arange(width, dtype=np.int32)
-    low, high = (v.clip(-1, width).astype(np.int32)[:, None] for v in (first, last))
-    return ((columns >= low) & (columns <= high)).view(np.uint8)
+    covered = np.zeros((height, width), np.uint8)
+    runs = (v.clip(0, width).astype(int).tolist() for v in (first, last + 1))
+    for row, begin, end in zip(covered, *runs, strict=True):
+        row[begin:end] = 1
+    return covered
 
 
 def warped(

@@ -100,10 +100,13 @@ def agreement(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]
     mean_x, mean_y = mean_of(a, side), mean_of(b, side)
     mean_xx, mean_yy = mean_of_square(a, side), mean_of_square(b, side)
     mean_xy = mean_of(cv2.multiply(a, b, dtype=cv2.CV_16U), side)
-    spread = (mean_xx - mean_x * mean_x + FLATNESS**2) * (mean_yy - mean_y * mean_y + FLATNESS**2)
-    correlation = (mean_xy - mean_x * mean_y) / np.sqrt(np.maximum(spread, 1.0))
+    mean_xx -= mean_x * mean_x - FLATNESS**2
+    mean_yy -= mean_y * mean_y - FLATNESS**2
+    mean_xy -= mean_x * mean_y
+    mean_xx *= mean_yy
+    correlation = mean_xy / np.sqrt(mean_xx)  # which FLATNESS keeps from 0
     low, high = CORRELATION
-    return np.clip((correlation - low) / (high - low), 0, 1).astype(np.float32)
+    return np.asarray(((correlation - low) * (1 / (high - low))).clip(0, 1))
 
 
 def mean_of(levels: cv2.typing.MatLike, side: int) -> NDArray[np.float32]:
