@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -21,11 +22,13 @@ from engine.export import (  # noqa: E402
 )
 from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
 from engine.networks.howard import GROUPS, BestMatch, best_match, matte  # noqa: E402
-from engine.training.batches import MaterialConfig, pictures, split  # noqa: E402
+from engine.training.batches import PHASES, MaterialConfig, pictures, split  # noqa: E402
 from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402
 from engine.training.people import People, premultiplied  # noqa: E402
 from engine.training.scenes import Material, sample  # noqa: E402
-from engine.training.train import TrainConfig, save, train  # noqa: E402
+from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
+from engine.training.unfold import unfolded  # noqa: E402
+from engine.training.windows import around_outlines, windows  # noqa: E402
 from howard.errors import WeightsError  # noqa: E402
 from howard.matte.holes import GUESS_PERCENT  # noqa: E402
 
@@ -293,6 +296,54 @@ def test_training_leaves_checkpoints_pictures_and_can_be_resumed(tmp_path):
     assert len(list((out / "validation").iterdir())) == 2
     train(replace(config, resume=True, steps=6))
     assert torch.load(out / "howard-fast.pt", weights_only=True)["steps"] == 6
+
+
+def test_at_the_end_the_refinement_learns_alone(tmp_path):
+    whole = replace(training(tmp_path, "whole"), edges_share=0.0)
+    train(whole)
+    edges = replace(whole, out=tmp_path / "edges", start=whole.out, edges_share=1.0, steps=2)
+    train(edges)
+    stored = (torch.load(c.out / "howard-fast.pt", weights_only=True) for c in (whole, edges))
+    before, after = next(stored)["weights"], next(stored)["latest"]
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("refinement.") for name in changed)
+
+
+def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
+    """In evaluation the same network; in training, on its own scenes, nearly so."""
+    model, config = tmp_path / "howard-fast.onnx", training(tmp_path, "run")
+    train(config)
+    expected = load_checkpoint(config.out / "howard-fast.pt")[1]
+    export_onnx(expected, model)
+    material, _ = load(config)
+    batches = list(islice(source(config, material, PHASES[2], 5), 12))
+    network = unfolded(model, "howard-fast", batches).eval()
+    inputs = batches[0][2:]
+    with torch.no_grad():
+        for ours, theirs in zip(network(*inputs), expected(*inputs), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+        alpha = expected(*inputs)[0]
+        learning = network.train()(*inputs)[0]
+    assert (learning - alpha).abs().mean() < 0.2 * (alpha - alpha.mean()).abs().mean()
+
+
+def test_windows_lie_around_outlines_and_show_the_same_place():
+    alpha = torch.zeros(2, 1, 96, 160)
+    alpha[1, 0, 40:44, 100:108] = 0.5
+    places = around_outlines(alpha, ratio=4, side=12)
+    assert {n for n, _, _ in places} == {1}
+    assert all(y % 2 == 0 and x % 2 == 0 for _, y, x in places)
+    cut = windows(alpha, places, 12, 4)
+    assert cut.shape[1:] == (1, 48, 48)
+    assert (cut.amax((1, 2, 3)) == 0.5).all()
+    column = torch.arange(40.0).expand(2, 1, 24, 40)
+    at_base, at_full = (
+        windows(column, places, 12, 1),
+        windows(column.repeat_interleave(4, 3), places, 12, 4),
+    )
+    assert torch.equal(at_full[:, :, 0, ::4], at_base[:, :, 0])
+    assert around_outlines(torch.zeros(2, 1, 96, 160), 4, 12) == [(0, 0, 0), (1, 0, 0)]
 
 
 def test_training_depends_on_its_seed_alone(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import pack as packing  # noqa: E402
+from engine.training import scenes as scenes_one_by_one  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
 from engine.training.gpu_align import aligned, filled, warped  # noqa: E402
 from engine.training.gpu_camera import compressed  # noqa: E402
@@ -19,7 +20,7 @@ from engine.training.gpu_material import (  # noqa: E402
     read_pictures,
     runs_of,
 )
-from engine.training.gpu_scenes import batch, composites, gpu_batches  # noqa: E402
+from engine.training.gpu_scenes import batch, composites, gpu_batches, relief  # noqa: E402
 from engine.training.losses import temporal_loss  # noqa: E402
 from engine.training.people import People  # noqa: E402
 from engine.training.scenes import PLATES, Material, sample  # noqa: E402
@@ -115,7 +116,7 @@ def test_where_nobody_stands_frame_and_aligned_plate_agree(material):
 
 def test_the_distribution_is_that_of_the_scenes_made_one_by_one(material, people, places, tmp_path):
     one_by_one = Material(People(pictures(people), tmp_path, 96), pictures(places))
-    for kind, count in (("near", 60), ("aligned", 40), ("wrong", 40)):
+    for kind, count in (("near", 120), ("aligned", 120), ("wrong", 80)):
         singles = [sample(s, HEIGHT, WIDTH, one_by_one, {kind: 1.0}) for s in range(count)]
         many = scenes(material, 6, 4 * count, {kind: 1.0})
         theirs = np.array([statistics(*(np.atleast_3d(x) for x in s)) for s in singles])
@@ -126,6 +127,27 @@ def test_the_distribution_is_that_of_the_scenes_made_one_by_one(material, people
         assert abs(alpha) < 0.12
         assert abs(nobody) < 0.12
         assert abs(difference) < (0.035 if kind != "wrong" else 0.08)
+
+
+def test_relief_displaces_the_place_as_it_says_and_as_much_as_one_by_one():
+    rng = np.random.default_rng(4)
+    coarse = rng.random((6, 8, 3), np.float32)
+    picture = np.clip(cv2.resize(coarse, (160, 96), interpolation=cv2.INTER_CUBIC), 0, 1)
+    live = torch.from_numpy(picture).permute(2, 0, 1).expand(24, -1, -1, -1)
+    baseline = np.tile(np.float32([1.5, 0.5]), (24, 1))
+    plate, shift = relief(Draw(3, 24, 1, "cpu"), live, baseline)
+    ys, xs = torch.meshgrid(torch.arange(96.0), torch.arange(160.0), indexing="ij")
+    back = warped(plate, xs + shift[:, :1], ys + shift[:, 1:], "reflection")
+    moved = (plate - live).abs().mean()
+    assert moved > 0.005
+    assert (back - live).abs().mean() < 0.5 * moved
+    singles = [
+        np.abs(scenes_one_by_one.relief(np.random.default_rng(s), picture, baseline[0]) - picture)
+        for s in range(24)
+    ]
+    assert np.mean(singles) == pytest.approx(float(moved), rel=0.35)
+    still = scenes_one_by_one.relief(rng, picture, np.zeros(2))
+    np.testing.assert_allclose(still, picture, atol=1e-6)
 
 
 def test_holes_are_filled_as_the_run_side_fills_them():

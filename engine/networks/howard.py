@@ -32,6 +32,8 @@ BASE_MULTIPLE = 32
 FULL_MULTIPLE = 2
 """Height and width of the full-size inputs must be multiples of this."""
 GROUPS = 8
+STEP_NOISE = 0.01
+"""Of a squared distance of colours, what tells nothing: a tenth of the range."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,11 @@ class Base(nn.Module):
         return F.pixel_shuffle(head[:, :16], 2), head[:, 16:], torch.sigmoid(self.doubt(y))
 
 
+def inverse_square(step: Tensor) -> Tensor:
+    """(N, 1, h, w) of a step (N, 3, h, w), bounded."""
+    return 1 / ((step * step).sum(1, keepdim=True) + STEP_NOISE)
+
+
 class Refinement(nn.Module):
     """Alpha at full size: restores what the base's size lost, at half resolution and shuffled up.
 
@@ -215,6 +222,9 @@ class Refinement(nn.Module):
     convolution over all of them would give, without the memory traffic of joining them first:
     at 1080p that traffic cost as much as the arithmetic. For the same reason colour is not
     refined here (see `matte`), and the pictures enter as they are, not centred about 0.
+
+    Where the plate is aligned, frame - plate = alpha (F - B), so that their product with the step
+    F - B, over the step's square, is alpha itself: it tells strands that the base is too small for.
     """
 
     def __init__(self, size: Size) -> None:
@@ -222,13 +232,19 @@ class Refinement(nn.Module):
         channels = size.refinement
         self.from_frame = nn.Conv2d(3, channels, 4, 2, 1)
         self.from_plate = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
+        self.from_difference = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
         self.from_base = nn.Conv2d(4 + size.hidden, channels, 3, 1, 1, bias=False)
         self.second = conv(channels, channels)
         self.last = nn.Conv2d(channels, 4, 3, 1, 1)
 
-    def forward(self, frame: Tensor, plate: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
-        """Full-size pictures and the base's output; returns the logit of alpha (N, 1, H, W)."""
+    def forward(
+        self, frame: Tensor, plate: Tensor, logits: Tensor, step: Tensor, hidden: Tensor
+    ) -> Tensor:
+        """Full-size pictures, the base's output, and its step of colours at full size; returns the
+        logit of alpha (N, 1, H, W)."""
         y = self.from_frame(frame) + self.from_plate(plate)
+        along = self.from_difference((frame - plate) * step)
+        y = y + along * resize_like(inverse_square(logits[:, 1:]), y)
         y = y + resize_like(self.from_base(torch.cat([logits, resize_like(hidden, logits)], 1)), y)
         y = self.last(self.second(F.relu(y)))
         return resize_like(logits[:, :1], frame) + F.pixel_shuffle(y, 2)
@@ -273,8 +289,9 @@ class HowardNetwork(nn.Module):
         """Alpha (N, 1, H, W) and foreground (N, 3, H, W) at full size, doubt (N, 1, h/2, w/2) at
         half the base size, all in [0, 1]."""
         logits, hidden, doubt = self.base(small_frame, small_plate, small_coverage)
-        logit = self.refinement(frame, plate, logits, hidden)
-        return *matte(logit, resize_like(logits[:, 1:], frame), frame), doubt
+        step = resize_like(logits[:, 1:], frame)
+        logit = self.refinement(frame, plate, logits, step, hidden)
+        return *matte(logit, step, frame), doubt
 
     def coarse(
         self, frame: Tensor, plate: Tensor, coverage: Tensor

@@ -28,7 +28,9 @@ SHAPES = [
 """Height and width of the base's pictures: small ones, and such as it sees at run time."""
 RATIOS = [1, 2, 2, 3]
 """Full size over base size in the joint phase, as far as LARGEST allows."""
-LARGEST = 700_000
+EDGE_RATIOS = [2, 3, 4]
+"""The same while the refinement learns alone: 4 is that of 1080p."""
+LARGEST = 750_000
 """Pixels of a full-size picture at most."""
 PICTURES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -106,12 +108,15 @@ class Phase(NamedTuple):
     """Base and refinement train together, on larger pictures; else the base alone."""
     plates: dict[str, float]
     """How often a plate comes about how."""
+    frozen: bool = False
+    """The base learns no more: the refinement alone does."""
 
 
 PHASES = (
     Phase("people", False, USELESS_PLATES),
     Phase("base", False, PLATES),
     Phase("joint", True, PLATES),
+    Phase("edges", True, PLATES, frozen=True),
 )
 """In their order."""
 
@@ -128,10 +133,11 @@ class Shape(NamedTuple):
     """In the batch."""
 
 
-def batch_shape(rng: np.random.Generator, batch: int, joint: bool) -> Shape:
+def batch_shape(rng: np.random.Generator, batch: int, phase: Phase) -> Shape:
     """A shape, and as many pictures of it as cost about what `batch` of the first shape do."""
     height, width = SHAPES[rng.integers(len(SHAPES))]
-    ratio = RATIOS[rng.integers(len(RATIOS))] if joint else 1
+    ratios = EDGE_RATIOS if phase.frozen else RATIOS if phase.joint else [1]
+    ratio = ratios[rng.integers(len(ratios))]
     ratio = min(ratio, math.isqrt(LARGEST // (height * width)))
     pixels = batch * SHAPES[0][0] * SHAPES[0][1]
     count = max(2, round(pixels / (height * width * ratio)))
@@ -151,7 +157,7 @@ class Scenes(IterableDataset):
         rng = np.random.default_rng((self.first_seed, worker))
         seed = self.first_seed + worker * 10**8
         while True:
-            height, width, ratio, count = batch_shape(rng, self.batch, self.phase.joint)
+            height, width, ratio, count = batch_shape(rng, self.batch, self.phase)
             seeds = range(seed, seed + count)
             seed += count
             scenes = [sample(s, height, width, self.material, self.phase.plates) for s in seeds]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.training.textures import Image
+
+TINT_STEP = 0.1
+"""Range of brightness in which a tint sets in."""
 
 
 @functools.cache
@@ -36,6 +40,21 @@ def smooth_field(
     return np.asarray(field, np.float32)
 
 
+class Tint(NamedTuple):
+    """Another colour of what is bright."""
+
+    quantile: float
+    """Of the picture's brightness, from which on it is so."""
+    gain: NDArray[np.float32]
+    """Of each channel."""
+
+    def __call__(self, picture: Image) -> Image:
+        brightness = picture.max(-1)
+        edge = np.quantile(brightness[::8, ::8], self.quantile)
+        bright = np.clip((brightness - edge) / np.float32(TINT_STEP) + 0.5, 0, 1)[..., None]
+        return np.asarray(picture * (1 + bright * (self.gain - 1)), np.float32)
+
+
 class Light:
     """One exposure: gain per channel, bias, gamma, a smooth field. Applies to any picture."""
 
@@ -48,10 +67,17 @@ class Light:
         if rng.random() < 0.3:
             field = smooth_field(rng, height, width, 3) * np.float32(0.08 * s)
             self.field = (1 + np.clip(field, -0.3, 0.3))[..., None]
+        self.tint: Tint | None = None
 
     def night(self, rng: np.random.Generator) -> None:
         """Little light."""
         self.gain *= np.float32(rng.uniform(0.1, 0.45))
+
+    def black_level(self, rng: np.random.Generator) -> None:
+        """What is dark becomes black: hair and sky are one then."""
+        cut = np.float32(rng.uniform(0.03, 0.3))
+        self.bias -= cut * self.gain.mean()
+        self.gain /= 1 - cut
 
     def lamps(self, rng: np.random.Generator) -> None:
         """Lamps that shine otherwise: patches of the place are brighter, darker, of other hue."""
@@ -65,7 +91,14 @@ class Light:
             change = rng.uniform(-1, 1) + rng.normal(0, 0.35, 3)
             self.field = self.field * np.exp(patch * change.astype(np.float32) * 0.8)
 
+    def signs(self, rng: np.random.Generator) -> None:
+        """Signs and lit walls that shine in another colour: the brightest things of a place."""
+        share = rng.uniform(0.05, 0.5)
+        self.tint = Tint(1 - share, np.exp(rng.normal(0, 0.6, 3)).astype(np.float32))
+
     def __call__(self, picture: Image) -> Image:
+        if self.tint:
+            picture = self.tint(picture)
         out = np.clip((picture * self.gain + self.bias) * self.field, 0, 1)
         return out if self.gamma == 1.0 else out**self.gamma
 

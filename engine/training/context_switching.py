@@ -4,7 +4,7 @@ scenes. Its second stage, adversarial and without truth, is not here.
 Each scene is cropped around the person and enlarged as the run side does it, its true alpha made a
 soft segmentation as there or at random, and the loss, the paper's in the authors' ranges, is of a
 window of that. They took Adam at a rate of 1e-4 and batches of 4 whole crops of 512 x 512. The
-larger scenes serve best: `--people-share 0 --base-share 0`.
+larger scenes serve best: `--people-share 0 --base-share 0 --edges-share 0`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.training.camera import TINT_STEP
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur, smooth_field
 
 LUMA_QUANTISATION = """
@@ -40,10 +41,17 @@ class Light:
         share = np.where(draw.chance(0.3), 0.08 * strength, 0)
         field = smooth_field(draw, height, width, 3) * draw.tensor(share)
         self.field = 1 + field.clamp(-0.3, 0.3)
+        self.signs(np.zeros(len(draw), bool))
 
     def night(self, which: Which) -> None:
         """Little light."""
         self.gain *= np.where(which, self.draw.uniform(0.1, 0.45), 1)[:, None]
+
+    def black_level(self, which: Which) -> None:
+        """What is dark becomes black."""
+        cut = np.where(which, self.draw.uniform(0.03, 0.3), 0)
+        self.bias = self.bias - cut * self.gain.mean(1)
+        self.gain /= 1 - cut[:, None]
 
     def lamps(self, which: Which) -> None:
         """Lamps that shine otherwise: patches are brighter, darker, of other hue."""
@@ -60,7 +68,24 @@ class Light:
             logarithm = logarithm + patch * draw.tensor(0.8 * change * (lamp < count)[:, None])
         self.field = self.field * torch.exp(logarithm)
 
+    def signs(self, which: Which) -> None:
+        """Signs and lit walls that shine in another colour."""
+        self.tinted = which
+        self.dim_share = 1 - self.draw.uniform(0.05, 0.5)
+        self.tint = np.exp(0.6 * self.draw.normal(3))
+
+    def with_signs(self, pictures: Tensor) -> Tensor:
+        """As `camera.Tint`, those that have any."""
+        share, tint = self.dim_share[self.tinted], self.tint[self.tinted]
+        brightness = pictures.amax(1, keepdim=True)
+        ranked = brightness[:, :, ::8, ::8].flatten(1).sort(1).values
+        nth = self.draw.index((share * (ranked.shape[1] - 1)).round())
+        edge = ranked.gather(1, nth[:, None])[..., None, None]
+        bright = ((brightness - edge) / TINT_STEP + 0.5).clamp(0, 1)
+        return pictures * (1 + bright * (self.draw.tensor(tint) - 1))
+
     def __call__(self, pictures: Tensor) -> Tensor:
+        pictures = self.draw.change(pictures, self.tinted, lambda _, x: self.with_signs(x))
         gain, bias, gamma = (self.draw.tensor(v) for v in (self.gain, self.bias, self.gamma))
         return ((pictures * gain + bias) * self.field).clamp(0, 1) ** gamma
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.training.batches import Phase, batch_shape, network_inputs
@@ -21,7 +22,7 @@ from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_people import make_people
 from engine.training.gpu_shapes import Bar, Outline, Texture
-from engine.training.scenes import ALIGNED_SHARE, MARGIN, PLATES
+from engine.training.scenes import ALIGNED_SHARE, DEPTHS, MARGIN, PLATES
 from howard.matte.holes import GUESS_PERCENT, REACH
 
 
@@ -80,9 +81,11 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray) -> Batch:
     shot_light = Light(draw, height, width, draw.chance(0.5).astype(np.float32))
     shot_light.night(draw.chance(0.15))
     shot_light.lamps(draw.chance(0.25))
+    shot_light.black_level(draw.chance(0.2))
     strength = draw.choice([0.0, 0.3, 1.0], [0.3, 0.4, 0.3])
     plate_light = Light(draw, height, width, strength)
     plate_light.lamps(draw.chance(0.4))
+    plate_light.signs(draw.chance(0.15))
     frame = expose(draw, shot_light(scene.frame))
     plate = expose(draw, plate_light(shot_light(scene.places.plate)))
     covered = (scene.places.coverage > 0.99).float()
@@ -135,7 +138,7 @@ def make_places(
         mild = mild & ~which
     wrong = kind == "wrong"
     plate = draw.change(plate, wrong, lambda d, x: whole(d, material, height, width))
-    holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.35)
+    holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.5)
     coverage = draw.change(coverage, holes, uncovered)
     there = draw.tensor((kind != "missing").astype(np.float32))
     plausible = (kind != "missing") & ~wrong
@@ -163,7 +166,13 @@ def two_takes(
     reach = draw.choice([0.01, 0.025, 0.05, 0.09], [0.3, 0.3, 0.25, 0.15]) * width
     baseline = reach[:, None] * draw.normal(2) * (1, 0.4)
     travel = 0.004 * width * draw.drift(2)
-    count = np.where(mild, 0, draw.integers(1, 6))
+    deep = draw.choice(list(DEPTHS), list(DEPTHS.values()))
+    reliefs = ~mild & (deep != "objects")
+    if reliefs.any():
+        at = draw.index(np.flatnonzero(reliefs))
+        new = relief(draw.only(reliefs), live[at], baseline[reliefs])
+        plate, shift = plate.index_copy(0, at, new[0]), shift.index_copy(0, at, new[1])
+    count = np.where(mild | (deep == "relief"), 0, draw.integers(1, 6))
     depths = np.where(np.arange(5) < count[:, None], draw.uniform(0.2, 1.3, 5), np.inf)
     depths.sort(1)
     for k in range(int(count.max(initial=0))):
@@ -171,13 +180,32 @@ def two_takes(
         at, part = draw.index(np.flatnonzero(which)), draw.only(which)
         depth = depths[which, k, None]
         own, offset = (part.tensor(v[which] * depth) for v in (travel, baseline))
-        new = layer(part, material, height, width, x[at] + own[:, :1], y[at] + own[:, 1:], offset)
-        cover, colour, cover_moved, colour_moved = new
+        cover, colour, cover_moved, colour_moved = layer(
+            part, material, height, width, x[at] + own[:, :1], y[at] + own[:, 1:], offset
+        )
         shifted = offset.expand(-1, -1, height, width)
         live = live.index_copy(0, at, torch.lerp(live[at], colour, cover))
         plate = plate.index_copy(0, at, torch.lerp(plate[at], colour_moved, cover_moved))
         shift = shift.index_copy(0, at, torch.where(cover > 0.5, shifted, shift[at]))
     return live, plate, shift
+
+
+def relief(draw: Draw, live: Tensor, baseline: Values) -> tuple[Tensor, Tensor]:
+    """The plate as `scenes.relief`, and by how much it is moved (N, 2, H, W). baseline: (N, 2)."""
+    height, width = live.shape[2:]
+    around = F.pad(F.avg_pool2d(live, 4), (3, 3, 3, 3), mode="replicate")
+    colours = around.unfold(2, 7, 1).unfold(3, 7, 1).flatten(-2).median(-1).values
+    rows, columns = colours.shape[2:]
+    depth = (colours * draw.tensor(1.2 * draw.normal(3))).sum(1, keepdim=True)
+    depth = depth + 0.4 * smooth_field(draw, rows, columns, int(draw.rng.integers(2, 6)))
+    depth = depth - depth.flatten(1).median(1).values[:, None, None, None]
+    steps = draw.tensor(draw.choice([1.5, 3.0, 6.0, 100.0]))
+    depth = (depth * steps).round() / steps
+    near = F.interpolate(depth, (height, width), mode="bilinear", align_corners=False)
+    ys, xs = pixel_grid(height, width, draw.device)
+    by = near * draw.tensor(baseline)
+    moved = warped(live, xs + by[:, :1], ys + by[:, 1:], "reflection")
+    return moved, -by
 
 
 def layer(
@@ -261,7 +289,7 @@ def uncovered(draw: Draw, coverage: Tensor) -> Tensor:
     ys, xs = pixel_grid(height, width, draw.device)
     for k in range(2):
         angle = draw.choice([0, 0.5, 1, 1.5]) * np.pi + 0.1 * draw.normal()
-        edge = np.where((k == 0) | draw.chance(0.5), draw.uniform(0.05, 0.5), 9)
+        edge = np.where((k == 0) | draw.chance(0.5), draw.uniform(-0.1, 0.5), 9)
         c, s, far = (draw.tensor(v) for v in (np.cos(angle), np.sin(angle), edge))
         along = (xs / width - 0.5) * c + (ys / height - 0.5) * s
         coverage = coverage * (along <= far)
@@ -302,7 +330,7 @@ def gpu_batches(
     in clips."""
     rng = np.random.default_rng(first_seed)
     for seed in iter(lambda: int(rng.integers(2**62)), None):
-        height, width, ratio, count = batch_shape(rng, size, phase.joint)
+        height, width, ratio, count = batch_shape(rng, size, phase)
         count = max(2, round(count / frames))
         scene = batch(seed, count, height, width, material, device, phase.plates, frames)
         yield network_inputs(*scene, ratio)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork, Network, network_for
+from engine.training.batches import Phase
 from engine.training.losses import matting_loss, temporal_loss
+from engine.training.windows import refinement_loss
+
+STATISTICS_FROM = 24
+"""Batches."""
 
 
 class Learner:
@@ -35,11 +41,13 @@ class Learner:
         self.average = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
 
-    def step(self, batch: tuple[Tensor, ...], joint: bool, rate: float, steps: int) -> Tensor:
+    def step(self, batch: tuple[Tensor, ...], phase: Phase, rate: float, steps: int) -> Tensor:
         """One update; returns the mean absolute difference of alpha, without waiting for it."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss, difference = self.loss(self.network, batch, joint, self.frames)
+        if isinstance(self.network, HowardNetwork):
+            self.network.base.requires_grad_(not phase.frozen).train(not phase.frozen)
+        loss, difference = self.loss(self.network, batch, phase, self.frames)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -64,18 +72,27 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.best = state["best"]
 
-    def start_from(self, checkpoint: Path) -> None:
-        """Weights alone."""
+    def start_from(self, folder: Path, batches: Iterator[tuple[Tensor, ...]]) -> None:
+        """The weights of a checkpoint there alone; else of an ONNX file, with the statistics of
+        these batches."""
+        checkpoint = folder / f"{self.name}.pt"
+        if not checkpoint.exists():
+            # Here, since it needs onnx, which a machine that trains need not have.
+            from engine.training.unfold import unfolded
+
+            some = islice(batches, STATISTICS_FROM)
+            return self.teach(unfolded(folder / f"{self.name}.onnx", self.name, some, self.device))
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["weights"]
         self.teach(network_for(self.name, weights))
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
+        return None
 
 
 def step_loss(
     network: HowardNetwork | ContextSwitching,
     batch: tuple[Tensor, ...],
-    joint: bool,
+    phase: Phase,
     frames: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Loss of one batch, on the coarse output or on the full one; and the difference of alpha.
@@ -86,8 +103,10 @@ def step_loss(
 
         return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
+    if phase.frozen:
+        return refinement_loss(network, batch)
     with torch.autocast(true_alpha.device.type, torch.bfloat16):
-        alpha, foreground, doubt = network(*inputs) if joint else network.coarse(*inputs[2:])
+        alpha, foreground, doubt = network(*inputs) if phase.joint else network.coarse(*inputs[2:])
     outputs = alpha.float(), foreground.float(), doubt.float()
     loss, difference = matting_loss(*outputs, true_alpha, true_foreground)
     if frames > 1:

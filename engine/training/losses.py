@@ -21,21 +21,26 @@ def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4) -> Tensor:
     return loss
 
 
+def alpha_loss(alpha: Tensor, true_alpha: Tensor) -> Tensor:
+    """L1, of the pyramid too, and the cross-entropy: that is there for what alpha is sure of and
+    wrong about, since through the sigmoid the differences have no gradient there."""
+    loss = (alpha - true_alpha).abs().mean() + laplacian_loss(alpha, true_alpha)
+    return loss + ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
+
+
 def matting_loss(
     alpha: Tensor, foreground: Tensor, doubt: Tensor, true_alpha: Tensor, true_foreground: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Total loss, and the mean absolute difference of alpha (detached, for the log).
 
     The foreground counts only where it is seen (alpha above 0.02). `doubt`, at any smaller size,
-    learns the error that alpha has there. The cross-entropy is there for what alpha is sure of and
-    wrong about: through the sigmoid the differences have no gradient there.
+    learns the error that alpha has there.
     """
     errors = (alpha - true_alpha).abs()
     seen = (true_alpha > 0.02).float()
     colour = ((foreground - true_foreground).abs() * seen).sum() / (3 * seen.sum() + 1)
     expected = F.adaptive_avg_pool2d(errors.detach(), (doubt.shape[2], doubt.shape[3]))
-    loss = errors.mean() + laplacian_loss(alpha, true_alpha) + 0.4 * colour
-    loss = loss + ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
+    loss = alpha_loss(alpha, true_alpha) + 0.4 * colour
     return loss + F.mse_loss(doubt, expected), errors.detach().mean()
 
 

@@ -73,10 +73,13 @@ class Place:
     """The plate shows this place at all."""
 
 
-PLATES = {"near": 0.40, "pair": 0.20, "aligned": 0.25, "missing": 0.06, "wrong": 0.09}
+PLATES = {"near": 0.38, "pair": 0.20, "aligned": 0.22, "missing": 0.10, "wrong": 0.10}
 """How a sample's plate comes about, and how often."""
 USELESS_PLATES = {"near": 0.20, "pair": 0.18, "aligned": 0.12, "missing": 0.22, "wrong": 0.28}
 """The same while a network learns what people look like: half of the plates are of no use."""
+
+DEPTHS = {"objects": 0.40, "relief": 0.35, "both": 0.25}
+"""What is nearer and farther in a place, and how often."""
 
 
 def sample(
@@ -95,9 +98,13 @@ def sample(
         shot_light.night(rng)
     if rng.random() < 0.25:
         shot_light.lamps(rng)
+    if rng.random() < 0.2:
+        shot_light.black_level(rng)
     plate_light = camera.Light(rng, height, width, strength)
     if rng.random() < 0.4:
         plate_light.lamps(rng)
+    if rng.random() < 0.15:
+        plate_light.signs(rng)
     frame = camera.expose(rng, shot_light(frame))
     plate = camera.expose(rng, plate_light(shot_light(place.plate)))
     covered = (place.coverage > 0.99).astype(np.float32)
@@ -159,7 +166,13 @@ def make_place(
     plate = live
     mild = kind == "aligned" or rng.random() < 0.35
     if not mild:
-        live, plate = parallax(rng, live, material)
+        reach = rng.choice([0.01, 0.025, 0.05, 0.09], p=[0.3, 0.3, 0.25, 0.15]) * width
+        baseline = rng.normal(0, reach, 2) * (1, 0.4)
+        deep = rng.choice(list(DEPTHS), p=list(DEPTHS.values()))
+        if deep != "objects":
+            plate = relief(rng, live, baseline)
+        if deep != "relief":
+            live, plate = parallax(rng, live, plate, baseline, material)
     plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
     inside = np.s_[my : my + height, mx : mx + width]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
@@ -167,7 +180,7 @@ def make_place(
         plate, coverage = np.zeros_like(live), np.zeros_like(coverage)
     elif kind == "wrong":
         plate = photograph(rng, height, width, material)
-    elif kind in ("near", "aligned") and rng.random() < 0.35:
+    elif kind in ("near", "aligned") and rng.random() < 0.5:
         coverage = coverage * uncovered(rng, height, width)
     plausible = kind not in ("missing", "wrong")
     return Place(live, plate, coverage, mild and plausible, plausible)
@@ -198,12 +211,32 @@ def real_pair(rng: np.random.Generator, height: int, width: int, pair: ViewPair)
     return Place(live / full, plate / full, coverage / full, reliable=False)
 
 
-def parallax(rng: np.random.Generator, live: Image, material: Material) -> tuple[Image, Image]:
+def relief(rng: np.random.Generator, live: Image, baseline: NDArray[np.float64]) -> Image:
+    """The place from another viewpoint, as if it had depth: that leaps where its colours do."""
+    height, width = live.shape[:2]
+    size = (max(8, width // 4), max(8, height // 4))
+    levels = (cv2.resize(live, size, interpolation=cv2.INTER_AREA) * 255 + 0.5).astype(np.uint8)
+    colours = cv2.medianBlur(levels, 7).astype(np.float32) / np.float32(255)
+    depth = colours @ rng.normal(0, 1.2, 3).astype(np.float32)
+    depth += camera.smooth_field(rng, size[1], size[0], int(rng.integers(2, 6))) * np.float32(0.4)
+    steps = rng.choice([1.5, 3, 6, 100])
+    depth = np.round((depth - np.median(depth)) * steps) / np.float32(steps)
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    near = np.asarray(cv2.resize(depth, (width, height)), np.float32)
+    map_x, map_y = xs + near * np.float32(baseline[0]), ys + near * np.float32(baseline[1])
+    moved = cv2.remap(live, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(moved, np.float32)
+
+
+def parallax(
+    rng: np.random.Generator,
+    live: Image,
+    plate: Image,
+    baseline: NDArray[np.float64],
+    material: Material,
+) -> tuple[Image, Image]:
     """Near objects, drawn at other places in the two takes; the far ones less displaced."""
     height, width = live.shape[:2]
-    reach = rng.choice([0.01, 0.025, 0.05, 0.09], p=[0.3, 0.3, 0.25, 0.15]) * width
-    baseline = rng.normal(0, reach, 2) * (1, 0.4)
-    plate = live
     for depth in sorted(rng.uniform(0.2, 1.3, rng.integers(1, 6))):
         cover = np.zeros((height, width), np.float32)
         if rng.random() < 0.6:
@@ -260,7 +293,7 @@ def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.f
     for _ in range(rng.integers(1, 3)):
         angle = rng.choice([0, 0.5, 1, 1.5]) * np.pi + rng.normal(0, 0.1)
         along = (xs / width - 0.5) * np.cos(angle) + (ys / height - 0.5) * np.sin(angle)
-        coverage[along > rng.uniform(0.05, 0.5)] = 0
+        coverage[along > rng.uniform(-0.1, 0.5)] = 0
     return coverage
 
 

@@ -5,14 +5,15 @@
 All networks that are named learn from the same scenes, side by side. The base is trained alone on
 whole pictures of about 224 x 224 first (`--base-share` of the run), and in the first part of that
 (`--people-share`) mostly without a plate of any use, so that it learns what people look like; then
-base and refinement together on pictures of one to three times that size. OUT then holds, for each
-network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the best on
-held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
+base and refinement together on pictures of one to three times that size; at the end
+(`--edges-share`) the refinement alone, on pictures of two to four times it. OUT then holds, for
+each network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the
+best on held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
 
-`--start DIR` begins with the weights of an earlier OUT: with `--people` and `--places` of your own,
-that is fine-tuning. Scenes depend on the seed alone; so does the whole run if its length is given
-in `--steps` and `--workers` and `--threads` are kept. Time that the process spends stopped does
-not count.
+`--start engine/weights` begins with the weights that ship, `--start DIR` with those of an earlier
+OUT: with `--people` and `--places` of your own, that is fine-tuning. Scenes depend on the seed
+alone; so does the whole run if its length is given in `--steps` and `--workers` and `--threads` are
+kept. Time that the process spends stopped does not count.
 
 On a GPU (`--device cuda`) scenes are composed there (`gpu_scenes.py`), from folders or from one
 file that `python -m engine.training.pack` made: `--pack FILE`. That file brings its own held-out
@@ -57,6 +58,8 @@ from engine.training.validate import HeldOut, Validation
 LONGEST_STEP_SECONDS = 20.0
 WARM_UP = 200
 """Steps in which the learning rate rises."""
+EDGE_RATE = 3.0
+"""Learning rate of the refinement alone, over that of the rest: it is small, and learns late."""
 REPORT_EVERY = 100
 
 
@@ -76,6 +79,8 @@ class TrainConfig:
     """Share of the run in which half of the plates are of no use."""
     base_share: float = 0.5
     """Share of the run in which the base is trained alone, that one included."""
+    edges_share: float = 0.15
+    """Share of the run, at its end, in which the refinement is trained alone."""
     batch: int = 8
     """Scenes of 224 x 224; fewer of larger ones."""
     learning_rate: float = 1.5e-3
@@ -85,7 +90,7 @@ class TrainConfig:
     workers: int = 1
     seed: int = 1
     start: Path | None = None
-    """OUT of an earlier run, whose weights to begin with."""
+    """OUT of an earlier run, or a folder of ONNX files (engine/weights), to begin with."""
     resume: bool = False
     """Go on with the run in OUT that was interrupted."""
     device: str = "cpu"
@@ -124,8 +129,14 @@ class Clock:
 
     @property
     def phase(self) -> Phase:
-        base = self.config.base_share
-        return PHASES[bisect((min(self.config.people_share, base), base), self.progress)]
+        base = min(self.config.base_share, self.edges)
+        people = min(self.config.people_share, base)
+        return PHASES[bisect((people, base, self.edges), self.progress)]
+
+    @property
+    def edges(self) -> float:
+        """From where on the refinement learns alone."""
+        return 1 - self.config.edges_share
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -134,9 +145,14 @@ class Clock:
         self.steps += 1
 
     def learning_rate(self) -> float:
-        """Cosine over the run after a warm-up."""
-        falling = 0.5 + 0.5 * math.cos(math.pi * min(self.progress, 1.0)) + 0.01
-        return self.config.learning_rate * falling * min(1.0, (self.steps + 1) / WARM_UP)
+        """Cosine over the run after a warm-up; and once more while the refinement learns alone."""
+        if self.phase.frozen:
+            highest, part = EDGE_RATE, (self.progress - self.edges) / self.config.edges_share
+        else:
+            highest, part = 1.0, self.progress / self.edges
+        falling = 0.5 + 0.5 * math.cos(math.pi * min(part, 1.0)) + 0.01
+        rate = self.config.learning_rate * highest * falling
+        return rate * min(1.0, (self.steps + 1) / WARM_UP)
 
 
 def load(config: TrainConfig) -> tuple[Material | DeviceMaterial, Material | HeldOut]:
@@ -159,18 +175,26 @@ def batches(
     """Endless batches on the device; those of each phase from its begin on."""
     while True:
         phase, seed = clock.phase, config.seed * 10**9 + clock.steps * 97
-        source: Iterable[tuple[Tensor, ...]]
-        if isinstance(material, DeviceMaterial):
-            frames = max(1, config.sequence)
-            source = gpu_batches(material, config.device, config.batch, phase, seed, frames)
-        else:
-            scenes = Scenes(material, config.batch, phase, seed)
-            ahead = 6 if config.workers else None
-            source = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
-        for batch in source:
-            yield tuple(x.to(config.device, non_blocking=True) for x in batch)
+        for batch in source(config, material, phase, seed):
+            yield batch
             if clock.phase != phase:
                 break
+
+
+def source(
+    config: TrainConfig, material: Material | DeviceMaterial, phase: Phase, seed: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Endless batches of one phase on the device."""
+    made: Iterable[tuple[Tensor, ...]]
+    if isinstance(material, DeviceMaterial):
+        frames = max(1, config.sequence)
+        made = gpu_batches(material, config.device, config.batch, phase, seed, frames)
+    else:
+        scenes = Scenes(material, config.batch, phase, seed)
+        ahead = 6 if config.workers else None
+        made = DataLoader(scenes, None, num_workers=config.workers, prefetch_factor=ahead)
+    for batch in made:
+        yield tuple(x.to(config.device, non_blocking=True) for x in batch)
 
 
 def train(config: TrainConfig) -> None:
@@ -182,6 +206,7 @@ def train(config: TrainConfig) -> None:
         Learner(name, config.device, config.sequence, config.compile) for name in config.networks
     ]
     clock = Clock(config)
+    material, held_out = load(config)
     for learner in learners:
         file = config.out / f"{learner.name}.pt"
         if config.resume and file.exists():
@@ -189,8 +214,7 @@ def train(config: TrainConfig) -> None:
             learner.restore(stored)
             clock = Clock(config, stored["steps"], stored["spent"])
         elif config.start:
-            learner.start_from(config.start / file.name)
-    material, held_out = load(config)
+            learner.start_from(config.start, source(config, material, PHASES[2], config.seed))
     validation = Validation(held_out, config.device)
     config.out.mkdir(parents=True, exist_ok=True)
     clock.begun = time.monotonic()
@@ -200,7 +224,7 @@ def train(config: TrainConfig) -> None:
         phase = clock.phase
         for batch in batches(config, material, clock):
             rate = clock.learning_rate()
-            recent.append([x.step(batch, phase.joint, rate, clock.steps) for x in learners])
+            recent.append([x.step(batch, phase, rate, clock.steps) for x in learners])
             clock.tick()
             bar.update(task, completed=clock.progress)
             if clock.steps % REPORT_EVERY == 0:
