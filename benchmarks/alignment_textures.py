@@ -80,7 +80,7 @@ def painted_wall(rng: np.random.Generator, height: int, width: int, tile: float)
 
 def patch(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """A poster, masonry, boards or shapes."""
-    photographs = package_photographs()
+    photographs = package_photographs(with_people=True)
     if photographs and rng.random() < PHOTOGRAPH_SHARE:
         return poster(rng, photographs[rng.integers(len(photographs))], height, width)
     drawn = (masonry, boards, shapes)[rng.integers(3)](rng, height, width)

@@ -520,7 +520,7 @@ def test_three_steps_of_training_leave_a_checkpoint_that_loads(tmp_path, monkeyp
 def test_training_goes_on_with_a_checkpoint_of_another_width(network, tmp_path):
     torch.save({"weights": network.state_dict()}, tmp_path / "context-switching.pt")
     started = Learner("context-switching", "cpu")
-    started.start_from(tmp_path / "context-switching.pt")
+    started.start_from(tmp_path, iter(()))
     resumed = Learner("context-switching", "cpu")
     resumed.restore(started.state())
     for learner in (started, resumed):

@@ -15,21 +15,24 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 PACKAGE_PHOTOGRAPHS = (
-    "brick.png chelsea.png coffee.png grass.png gravel.png hubble_deep_field.jpg coins.png"
+    "brick.png camera.png chelsea.png coffee.png grass.png gravel.png "
+    "hubble_deep_field.jpg coins.png"
 ).split()
-"""Public-domain and CC0 photographs inside the scikit-image wheel (see its data/README.txt); none
-of people, for these are background."""
+"""Public-domain and CC0 photographs inside the scikit-image wheel (see its data/README.txt)."""
+OF_PEOPLE = ("camera.png",)
+"""Those that are no background."""
 
 
 @functools.cache
-def package_photographs() -> list[NDArray[np.uint8]]:
+def package_photographs(with_people: bool = False) -> list[NDArray[np.uint8]]:
     """The photographs of scikit-image as RGB uint8, or none if it is not installed."""
     try:
         import skimage
     except ImportError:
         return []
     folder = Path(skimage.__file__).parent / "data"
-    pictures = [cv2.imread(str(folder / name)) for name in PACKAGE_PHOTOGRAPHS]
+    names = [n for n in PACKAGE_PHOTOGRAPHS if with_people or n not in OF_PEOPLE]
+    pictures = [cv2.imread(str(folder / name)) for name in names]
     return [np.ascontiguousarray(p[..., ::-1]) for p in pictures if p is not None]
 
 
