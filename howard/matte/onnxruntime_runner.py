@@ -77,7 +77,8 @@ class OnnxRuntimeRunner:
         return bound.outputs
 
     def run(self, binding: Any) -> None:
-        here, options = cuda.cupy().cuda.get_current_stream(), self.run_options
+        here = cuda.cupy().cuda.get_current_stream()
+        options: Any = self.run_options
         # It takes 0, the default stream, for none, and computes on one of its own: nothing but
         # waiting, before and after, orders that and CuPy's.
         if self.device == "cuda" and not (here.ptr == self.stream != 0):
