@@ -69,8 +69,8 @@ class Matting:
 
         Returns alpha, of coverage's shape, and foreground, of the frame's: float32 in [0, 1],
         straight. On a GPU the work is enqueued on the caller's stream (torch's current one for
-        torch's tensors, else CuPy's) and not waited for. Raises InputError for other shapes or
-        types, DeviceError for arrays that lie on another device.
+        torch's tensors there, else CuPy's) and not waited for. Raises InputError for other shapes
+        or types, DeviceError for arrays that lie on another device.
         """
         side, back = self._side, returned_as(frame)
         with side.stream(frame):
@@ -118,7 +118,7 @@ class Gpu:
         self.networks: dict[tuple[int, ...], MattingNetwork] = {}
 
     def stream(self, frame: Array) -> AbstractContextManager[Any]:
-        if not is_torch(frame):
+        if not (is_torch(frame) and frame.is_cuda):
             return nullcontext()
         current = sys.modules["torch"].cuda.current_stream(frame.device)
         return cupy().cuda.ExternalStream(current.cuda_stream, frame.device.index)

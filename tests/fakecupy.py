@@ -272,7 +272,8 @@ class RawModule:
             refuse_launch(name, grid, block)
             refuse_host_arrays(args)
             held = plain(list(args))
-            enqueue(lambda: kernel(grid, block, held))
+            blocks = tuple(max(1, n) for n in grid)  # as CuPy: where there is no work, too
+            enqueue(lambda: kernel(blocks, block, held))
 
         return call
 

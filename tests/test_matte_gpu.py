@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import kernel_cases
@@ -113,6 +114,33 @@ def test_nothing_is_waited_for_and_buffers_are_used_again(host_gpu, on_onnxrunti
     assert on_onnxruntime.inputs is held
     assert first.alpha.data.ptr == second.alpha.data.ptr
     assert first.confidence.data.ptr != second.confidence.data.ptr
+
+
+@pytest.mark.parametrize(
+    ("made_on", "asked_on", "waits"), [(7, 7, False), (0, 0, True), (7, 8, True), (7, 0, True)]
+)
+def test_onnx_runtime_is_in_order_with_cupys_stream(
+    host_gpu, monkeypatch, made_on, asked_on, waits
+):
+    """Of 0, the default stream, it knows nothing: it computes on a stream of its own."""
+    told = []
+    monkeypatch.setattr(host_gpu.Stream, "ptr", made_on)
+    onnx_runtime = OnnxRuntimeRunner(WEIGHTS, "CPUExecutionProvider")
+    onnx_runtime.device = "cuda"
+    run = onnx_runtime.session.run_with_iobinding
+    onnx_runtime.session = SimpleNamespace(
+        run_with_iobinding=lambda binding, how: told.append(how) or run(binding, how),
+        io_binding=onnx_runtime.session.io_binding,
+    )
+    monkeypatch.setattr(host_gpu.Stream, "ptr", asked_on)
+    monkeypatch.setattr(host_gpu.Stream, "synchronize", lambda stream: told.append("waited"))
+    binding = onnx_runtime.session.io_binding()
+    for name, shape in NEEDS.shapes(1, *SIZE).items():
+        binding.bind_cpu_input(name, np.zeros(shape, np.float32))
+    for name in NEEDS.outputs:
+        binding.bind_output(name)
+    onnx_runtime.run(binding)
+    assert told == (["waited", None] if waits else [onnx_runtime.run_options])
 
 
 def test_too_little_memory_is_an_error_after_which_fewer_frames_are_taken(host_gpu, cpu):
@@ -288,6 +316,19 @@ def test_torch_gives_the_mattes_of_the_cpu(host_gpu, cpu, program):
     for seed in (0, 1):
         (pair,) = run_both(host_gpu, network, cpu, (seed,))
         assert_alike(pair)
+
+
+def test_torch_computes_on_cupys_stream(host_gpu, monkeypatch):
+    """Asked for the stream at 0, torch takes one of its pool's, of 32."""
+    pytest.importorskip("torch")
+    from howard.matte.torch_runner import TorchRunner
+
+    on_torch = object.__new__(TorchRunner)  # no program is needed
+    streams = SimpleNamespace(ExternalStream=lambda at: at, default_stream=lambda: "default")
+    on_torch.torch = SimpleNamespace(cuda=streams)
+    assert on_torch.stream() == "default"
+    monkeypatch.setattr(host_gpu.Stream, "ptr", 7)
+    assert on_torch.stream() == 7
 
 
 def test_a_program_computes_in_half_throughout(program):

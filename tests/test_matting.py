@@ -154,6 +154,14 @@ def test_device_arrays_stay_on_the_device(host_gpu, host_runner, on_cpu):
     np.testing.assert_array_equal(on_host[1], foreground.get())
 
 
+def test_tensors_of_the_host_go_to_the_device_and_come_back(host_gpu, host_runner, on_cpu):
+    torch = pytest.importorskip("torch")
+    frame, plate = scene()
+    alpha, _ = howard.Matting(device="gpu")(torch.from_numpy(frame), torch.from_numpy(plate))
+    assert isinstance(alpha, torch.Tensor)
+    assert np.abs(alpha.numpy() - on_cpu(frame, plate)[0]).max() < HALF_ERROR
+
+
 class Foreign:
     """Memory of the device in the hands of another library: all that it tells is where."""
 

@@ -35,7 +35,7 @@ class Bound:
 
 class OnnxRuntimeRunner:
     """Runs an ONNX model in the type that it is stored in, on CuPy's stream of the moment when it
-    was made."""
+    was made; on another one, or on the default one, it waits."""
 
     def __init__(self, weights: Path, provider: str = CUDA) -> None:
         """Raises DeviceError where ONNX Runtime does not offer the provider or cannot start it,
@@ -63,6 +63,7 @@ class OnnxRuntimeRunner:
             )
         self.types = {v.name: TYPES[v.type] for v in self.session.get_inputs()}
         self.result_types = {v.name: TYPES[v.type] for v in self.session.get_outputs()}
+        self.stream = cuda.cupy().cuda.get_current_stream().ptr
         self.run_options = onnxruntime.RunOptions()
         self.run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self.prepared = Prepared(self.prepare)
@@ -76,8 +77,15 @@ class OnnxRuntimeRunner:
         return bound.outputs
 
     def run(self, binding: Any) -> None:
+        here = cuda.cupy().cuda.get_current_stream()
+        options: Any = self.run_options
+        # It takes 0, the default stream, for none, and computes on one of its own: nothing but
+        # waiting, before and after, orders that and CuPy's.
+        if self.device == "cuda" and not (here.ptr == self.stream != 0):
+            here.synchronize()
+            options = None
         try:
-            self.session.run_with_iobinding(binding, self.run_options)
+            self.session.run_with_iobinding(binding, options)
         except Exception as error:  # all of ONNX Runtime's are of one kind
             if "allocate memory" not in str(error):
                 raise

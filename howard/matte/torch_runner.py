@@ -85,8 +85,10 @@ class TorchRunner:
         return {name: cuda.cupy().from_dlpack(out) for name, out in outputs.items()}
 
     def stream(self) -> Any:
-        """CuPy's current stream, as torch's."""
-        return self.torch.cuda.ExternalStream(cuda.cupy().cuda.get_current_stream().ptr)
+        """CuPy's current stream, as torch's. Of a pointer of 0, the default stream's, torch makes
+        one of its pool's, another each time, and keeps memory for each."""
+        pointer, theirs = cuda.cupy().cuda.get_current_stream().ptr, self.torch.cuda
+        return theirs.ExternalStream(pointer) if pointer else theirs.default_stream()
 
 
 def load_torch(device: str) -> Any:

@@ -67,7 +67,7 @@ machine() { # what there is: GPU, driver, versions, and the video libraries that
 
 imports() { # which libraries can be imported, each in a process of its own: some end it
   local module said status
-  for module in av cv2 cupy nvidia.dali PyNvVideoCodec tensorrt torch onnxruntime; do
+  for module in av cv2 cv2.ximgproc isal tyro rich onnx cupy nvidia.dali PyNvVideoCodec tensorrt torch onnxruntime; do
     status=0
     said=$(timeout -k 5 60 "$python" -c 'import importlib, sys
 module = importlib.import_module(sys.argv[1])
