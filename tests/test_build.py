@@ -5,6 +5,8 @@ import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +30,7 @@ from engine.training.people import People, premultiplied  # noqa: E402
 from engine.training.scenes import Material, sample  # noqa: E402
 from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
 from engine.training.unfold import unfolded  # noqa: E402
-from engine.training.windows import around_outlines, windows  # noqa: E402
+from engine.training.windows import KEPT, WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402
 from howard.errors import WeightsError  # noqa: E402
 from howard.matte.holes import GUESS_PERCENT  # noqa: E402
 
@@ -331,7 +333,7 @@ def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
 def test_windows_lie_around_outlines_and_show_the_same_place():
     alpha = torch.zeros(2, 1, 96, 160)
     alpha[1, 0, 40:44, 100:108] = 0.5
-    places = around_outlines(alpha, ratio=4, side=12)
+    places = chosen_places(alpha, ratio=4, side=12)
     assert {n for n, _, _ in places} == {1}
     assert all(y % 2 == 0 and x % 2 == 0 for _, y, x in places)
     cut = windows(alpha, places, 12, 4)
@@ -343,7 +345,52 @@ def test_windows_lie_around_outlines_and_show_the_same_place():
         windows(column.repeat_interleave(4, 3), places, 12, 4),
     )
     assert torch.equal(at_full[:, :, 0, ::4], at_base[:, :, 0])
-    assert around_outlines(torch.zeros(2, 1, 96, 160), 4, 12) == [(0, 0, 0), (1, 0, 0)]
+    assert chosen_places(torch.zeros(2, 1, 96, 160), 4, 12) == [(0, 0, 0), (1, 0, 0)]
+
+
+def test_some_windows_lie_within_people():
+    alpha = torch.zeros(1, 1, 96, 160)
+    alpha[..., 80:] = 1
+    alpha[..., 79] = 0.5
+    places = chosen_places(alpha, ratio=1, side=12)
+    opaque = (windows(alpha, places, 12, 1) == 1).flatten(1).all(1)
+    assert opaque[:WINDOWS].sum() == 0
+    assert len(places) == WINDOWS + WITHIN
+    assert opaque[WINDOWS:].any()
+
+
+def test_windows_of_the_latest_batches_are_kept_with_what_the_base_says_of_them():
+    network: Any = SimpleNamespace(base=lambda frame, plate, covered: (frame, halved(plate), None))
+    kept = Windows()
+    rng = torch.Generator().manual_seed(3)
+    for ratio in (1, 4):
+        small = torch.rand(2, 3, 192, 256, generator=rng)
+        alpha = torch.zeros(2, 1, 192 * ratio, 256 * ratio)
+        alpha[..., 100 * ratio :] = 1
+        alpha[..., 100 * ratio] = 0.5
+        large = small.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3)
+        small[:, 0] = 20 * torch.nn.functional.avg_pool2d(alpha, ratio)[:, 0] - 10
+        kept.add(network, (alpha, large, large, large, small, small, small[:, :1]))
+    sides = set()
+    for _ in range(20):
+        drawn = kept.draw()
+        side = drawn.logits.shape[-1]
+        sides.add(side)
+        assert drawn.frame.shape[2:] == drawn.true_alpha.shape[2:] == (192, 192)
+        step = 192 // side
+        assert torch.equal(drawn.frame[:, 1:, ::step, ::step], drawn.logits[:, 1:])
+        torch.testing.assert_close(
+            halved(drawn.logits)[:, 1:], drawn.hidden[:, 1:], rtol=0, atol=1e-3
+        )
+        coarse = torch.sigmoid(torch.nn.functional.interpolate(drawn.logits[:, :1], (192, 192)))
+        assert ((coarse > 0.5) == (drawn.true_alpha > 0.5)).float().mean() > 0.97
+    assert sides == {192, 48}
+    kept.kept.extend([kept.kept[0]] * KEPT)
+    assert len(kept.kept) == KEPT
+
+
+def halved(x):
+    return torch.nn.functional.avg_pool2d(x, 2)
 
 
 def test_training_depends_on_its_seed_alone(tmp_path):

@@ -28,7 +28,7 @@ SHAPES = [
 """Height and width of the base's pictures: small ones, and such as it sees at run time."""
 RATIOS = [1, 2, 2, 3]
 """Full size over base size in the joint phase, as far as LARGEST allows."""
-EDGE_RATIOS = [2, 3, 4]
+EDGE_RATIOS = [1, 2, 3, 4, 4]
 """The same while the refinement learns alone: 4 is that of 1080p."""
 LARGEST = 750_000
 """Pixels of a full-size picture at most."""

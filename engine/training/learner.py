@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork, Network, network_for
 from engine.training.batches import Phase
 from engine.training.losses import matting_loss, temporal_loss
-from engine.training.windows import refinement_loss
+from engine.training.windows import Windows, refinement_loss
 
 STATISTICS_FROM = 24
 """Batches."""
+UPDATES = 8
+"""Of the refinement for each batch, while it learns alone."""
 
 
 class Learner:
@@ -36,24 +38,39 @@ class Learner:
     def teach(self, network: Network) -> None:
         """This network, from its beginning."""
         self.network = network.to(self.device)
+        self.windows = Windows()
         if self.device != "cpu":  # there it is no faster
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
 
     def step(self, batch: tuple[Tensor, ...], phase: Phase, rate: float, steps: int) -> Tensor:
-        """One update; returns the mean absolute difference of alpha, without waiting for it."""
+        """Learns from one batch; returns alpha's mean difference, without waiting for it."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        if isinstance(self.network, HowardNetwork):
-            self.network.base.requires_grad_(not phase.frozen).train(not phase.frozen)
+        if phase.frozen and isinstance(self.network, HowardNetwork):
+            return self.refine(self.network, batch, steps)
         loss, difference = self.loss(self.network, batch, phase, self.frames)
+        self.update(loss, steps)
+        return difference
+
+    def refine(self, network: HowardNetwork, batch: tuple[Tensor, ...], steps: int) -> Tensor:
+        """Updates of the refinement alone, on windows of this batch and of those before."""
+        network.base.requires_grad_(False).eval()
+        self.windows.add(network, batch)
+        difference = torch.zeros(())
+        for _ in range(UPDATES):
+            loss, difference = refinement_loss(network.refinement, self.windows.draw())
+            self.update(loss, steps)
+        return difference
+
+    def update(self, loss: Tensor, steps: int) -> None:
+        """One step down this loss, and the average with it."""
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         update_average(self.average, self.network, min(0.998, steps / (steps + 50)))
-        return difference
 
     def state(self) -> dict[str, Any]:
         """What a run needs to go on."""
@@ -103,8 +120,6 @@ def step_loss(
 
         return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
-    if phase.frozen:
-        return refinement_loss(network, batch)
     with torch.autocast(true_alpha.device.type, torch.bfloat16):
         alpha, foreground, doubt = network(*inputs) if phase.joint else network.coarse(*inputs[2:])
     outputs = alpha.float(), foreground.float(), doubt.float()

@@ -1,4 +1,5 @@
-"""The refinement alone: it learns on windows around outlines, where it has something to mend.
+"""The refinement alone: it learns on windows around outlines, where it has something to mend, and
+on some within people, where it must leave everything as it is.
 
 In a loss over whole pictures what only the base can mend outweighs them, and most of the work is
 spent where base and truth agree. The base, which sees the whole picture, learns no more meanwhile.
@@ -6,56 +7,100 @@ spent where base and truth agree. The base, which sees the whole picture, learns
 
 from __future__ import annotations
 
+from collections import deque
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks import HowardNetwork
-from engine.networks.howard import resize_like
+from engine.networks.howard import Refinement, resize_like
 from engine.training.losses import alpha_loss
 
 SIDE = 192
 """Of a window, in pixels at full size: even at the base's, for every ratio up to 4."""
-WINDOWS = 8
-"""Of each picture."""
+WINDOWS = 6
+"""Of each picture, around outlines."""
+WITHIN = 3
+"""Of each picture, within people."""
 HOPELESS = 0.05
 """Mean error of the base's alpha in a window from which on nothing can be learnt from it."""
+KEPT = 2000
+"""Windows that are kept: about a gigabyte."""
+DRAWN = 20
+"""Windows of one update."""
 
 
-def refinement_loss(network: HowardNetwork, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Loss of the windows of one batch, and alpha's mean absolute difference in them."""
-    true_alpha, _, frame, plate, *small = batch
-    ratio = frame.shape[3] // small[0].shape[3]
-    with torch.no_grad(), torch.autocast(frame.device.type, torch.bfloat16):
-        logits, hidden, _ = network.base(*small)
-    side = min(SIDE // ratio, *(length // 2 * 2 for length in small[0].shape[2:]))
-    places = around_outlines(true_alpha, ratio, side)
-    cut = lambda x, scale: windows(x, places, side, scale)  # noqa: E731
-    pictures = [cut(x, ratio) for x in (true_alpha, frame, plate)]
-    base = [cut(logits, 1), cut(hidden, 0.5)]
-    coarse = torch.sigmoid(resize_like(base[0][:, :1].float(), pictures[0]))
-    kept = (coarse - pictures[0]).abs().mean((1, 2, 3)) < HOPELESS
-    if not kept.any():
-        kept[:] = True
-    true, near, behind, logits, hidden = (x[kept] for x in (*pictures, *base))
-    step = resize_like(logits[:, 1:], near)
-    with torch.autocast(frame.device.type, torch.bfloat16):
-        logit = network.refinement(near, behind, logits, step, hidden)
+class Window(NamedTuple):
+    """What the refinement gets and what it should say: (C, H, W) tensors, or (N, C, H, W) of N."""
+
+    true_alpha: Tensor
+    frame: Tensor
+    plate: Tensor
+    logits: Tensor
+    """Of the base, at its size."""
+    hidden: Tensor
+    """Features of the base, at half of its size."""
+
+
+class Windows:
+    """Windows of the latest scenes with what the base, which no longer changes, says of them: a
+    scene costs far more than an update of the refinement, and serves several."""
+
+    def __init__(self) -> None:
+        self.kept: deque[Window] = deque(maxlen=KEPT)
+
+    def add(self, network: HowardNetwork, batch: tuple[Tensor, ...]) -> None:
+        """The windows of a batch. Of those that the base has wrong it takes none, unless it has no
+        others."""
+        true_alpha, _, frame, plate, *small = batch
+        ratio = frame.shape[3] // small[0].shape[3]
+        with torch.no_grad(), torch.autocast(frame.device.type, torch.bfloat16):
+            logits, hidden, _ = network.base(*small)
+        side = min(SIDE // ratio, *(length // 2 * 2 for length in small[0].shape[2:]))
+        places = chosen_places(true_alpha, ratio, side)
+        cut = lambda x, scale: windows(x, places, side, scale)  # noqa: E731
+        pictures = [cut(x, ratio) for x in (true_alpha, frame, plate)]
+        base = [cut(logits, 1), cut(hidden, 0.5)]
+        coarse = torch.sigmoid(resize_like(base[0][:, :1].float(), pictures[0]))
+        useful = (coarse - pictures[0]).abs().mean((1, 2, 3)) < HOPELESS
+        found = [Window(*x) for x in zip(*(x.half() for x in (*pictures, *base)), strict=True)]
+        chosen = [x for x, good in zip(found, useful.tolist(), strict=True) if good]
+        self.kept.extend(chosen or ([] if self.kept else found))
+
+    def draw(self) -> Window:
+        """At most DRAWN windows of one shape, at random."""
+        shape = self.kept[int(torch.randint(len(self.kept), ()))].logits.shape
+        alike = [x for x in self.kept if x.logits.shape == shape]
+        drawn = [alike[i] for i in torch.randperm(len(alike))[:DRAWN].tolist()]
+        return Window(*(torch.stack(x).float() for x in zip(*drawn, strict=True)))
+
+
+def refinement_loss(refinement: Refinement, batch: Window) -> tuple[Tensor, Tensor]:
+    """Loss of windows, and alpha's mean absolute difference in them."""
+    step = resize_like(batch.logits[:, 1:], batch.frame)
+    with torch.autocast(step.device.type, torch.bfloat16):
+        logit = refinement(batch.frame, batch.plate, batch.logits, step, batch.hidden)
     alpha = torch.sigmoid(logit.float())
-    return alpha_loss(alpha, true), (alpha - true).abs().mean().detach()
+    difference = (alpha - batch.true_alpha).abs().mean().detach()
+    return alpha_loss(alpha, batch.true_alpha), difference
 
 
-def around_outlines(true_alpha: Tensor, ratio: int, side: int) -> list[tuple[int, int, int]]:
+def chosen_places(true_alpha: Tensor, ratio: int, side: int) -> list[tuple[int, int, int]]:
     """Picture, row and column of windows of `side`, in pixels of the base, all even; where nobody
     is in any picture, at its corner. true_alpha: (N, 1, H, W)."""
     mixed = ((true_alpha > 0.02) & (true_alpha < 0.98)).float()
-    found = F.max_pool2d(mixed, 2 * ratio)[:, 0].nonzero()
-    if not len(found):
-        return [(picture, 0, 0) for picture in range(len(true_alpha))]
-    chosen = found[torch.randint(len(found), (WINDOWS * len(true_alpha),))].tolist()
+    outlines = F.max_pool2d(mixed, 2 * ratio)[:, 0].nonzero()
+    within = (F.avg_pool2d(true_alpha, 2 * ratio)[:, 0] > 0.98).nonzero()
     height, width = (length // ratio for length in true_alpha.shape[2:])
     start = lambda at, length: max(0, min(2 * at - side // 2, length - side)) // 2 * 2  # noqa: E731
-    return [(n, start(y, height), start(x, width)) for n, y, x in chosen]
+    places = []
+    for found, count in ((outlines, WINDOWS), (within, WITHIN)):
+        if len(found):
+            chosen = found[torch.randint(len(found), (count * len(true_alpha),))].tolist()
+            places += [(n, start(y, height), start(x, width)) for n, y, x in chosen]
+    return places or [(picture, 0, 0) for picture in range(len(true_alpha))]
 
 
 def windows(
