@@ -127,6 +127,25 @@ def test_the_track_follows_a_plate_of_another_speed():
     assert [a.plate_index for a in found] == pytest.approx([2 * i for i in range(20)], abs=1)
 
 
+def with_near_thing(picture, x):
+    """A bar of another texture before the place, at this column."""
+    out = picture.copy()
+    out[:, x : x + 60] = place(7)[: len(out), :60]
+    return out
+
+
+def test_a_short_shot_finds_its_time_in_a_long_plate():
+    """Its first frame between those that are tried, its pace a fifth of what the lengths say; near
+    and far move apart, so that only one time fits."""
+    scene = place()
+    plates = [with_near_thing(view(scene, i - 40, 0), 40 + 5 * i) for i in range(70)]
+    align = aligner(plates, shot_frames=14)
+    at = [27 + i for i in range(6)] + [37 + i for i in range(6)]  # the camera hurries once
+    found = [align(Frame(i, i / 30, plates[t])).alignment.plate_index for i, t in enumerate(at)]
+    assert found[:6] == pytest.approx(at[:6], abs=1)
+    assert found[8:] == pytest.approx(at[8:], abs=1)
+
+
 def test_the_residual_tells_a_good_plate_from_a_bad_one():
     scene = place()
     rng = np.random.default_rng(1)

@@ -36,6 +36,37 @@ def test_the_pace_is_learnt():
     assert track.predict(60) == 120
 
 
+def test_what_the_lengths_say_of_the_pace_is_soon_forgotten():
+    """The clean plate begins earlier and ends later: 40 frames for 10, at the same pace."""
+    track = PlateTrack(10, 41)
+    track.accept(0, 12, EYE, 5.0)
+    errors = []
+    for i in range(1, 10):
+        true = 12 + i
+        tried = track.candidates(i, False, 0, 40)
+        errors.append(abs(tried[0] - true))
+        track.accept(i, min(tried, key=lambda index: abs(index - true)), EYE, 5.0)
+    assert errors[0] == 3
+    assert max(errors[3:]) <= 1
+
+
+def test_a_pace_of_part_of_a_frame_is_kept_where_every_prediction_is_right():
+    track = PlateTrack(shot_frames=31, plate_frames=43)
+    for i in range(25):
+        track.accept(i, track.predict(i), EYE, 5.0)
+    assert track.predict(25) == 35
+
+
+def test_beside_a_wide_index_lies_what_is_not_nearer_to_another():
+    track = PlateTrack(100, 500)
+    wide = track.candidates(0, True, 100, 211)
+    step = wide[1] - wide[0]
+    assert step == 8
+    assert track.beside(wide[3], 100, 211) == [wide[3] + d for d in (-4, -3, -2, -1, 1, 2, 3, 4)]
+    assert track.beside(101, 100, 103) == []
+    assert track.beside(100, 100, 211) == [101, 102, 103, 104]
+
+
 def test_few_are_tried_first_while_planes_lie_where_they_were_predicted():
     track = PlateTrack(100, 100)
     tried = []

@@ -39,6 +39,8 @@ FAR_SHARE = 0.25
 """How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
 REST = 8
 """Frames without other layers after one that found none of use."""
+WALK, WALK_STEPS = 3, (1, 3)
+"""How often the track may be left in one frame, and how far at a time."""
 TEXTURE_WEIGHT = 0.5
 """Of the cost in textures, beside that in colours."""
 MORE_LAYERS = 2
@@ -143,15 +145,21 @@ class TrackingAligner:
         best = self.choose(frame_index, followed)
         if best is None or best.plate_index != first[0] or track.is_lost(best.fit.residual):
             followed += self.follow_spared(look)
+            followed += self.walk(look, near, followed)
             best = self.choose(frame_index, followed)
         sought: list[Candidate] = []
-        if best is None or track.is_lost(best.fit.residual):
+        if not track.is_new and (best is None or track.is_lost(best.fit.residual)):
             sought += self.find(near, look)
             best = self.choose(frame_index, followed + sought)
         due = track.is_due_for_a_look_around(frame_index)
         if best is None or due or track.is_lost(best.fit.residual):
+            known = {c.plate_index for c in followed + sought}
             wide = track.candidates(frame_index, True, window.low, window.high)
-            sought += self.find([i for i in wide if i not in near], look)
+            sought += self.find([i for i in wide if track.is_new or i not in near], look)
+            best = self.choose(frame_index, followed + sought)
+            if best and best.plate_index not in known:
+                beside = track.beside(best.plate_index, window.low, window.high)
+                sought += self.follow(beside, look, best.homography)
         few = max((c.inliers for c in followed + sought), default=0) < FEW_INLIERS
         if few and track.is_due_to_be_located(frame_index):
             sought += self.find([self.expected_index(frame_index)], look, thorough=True)
@@ -176,7 +184,7 @@ class TrackingAligner:
         prices = []
         for c in found:
             away = abs(c.plate_index - expected)
-            far = away > LONGEST_STEP and self.track.last_index is not None
+            far = away > LONGEST_STEP and not self.track.is_new
             prices.append(c.cost + (FAR_SHARE * usual if far else SWITCH_LEVELS * (away > 0)))
         return found[int(np.argmin(prices))]
 
@@ -199,6 +207,21 @@ class TrackingAligner:
             if direct and direct.support >= SUPPORT
         ]
         return self.judged(look, guesses)
+
+    def walk(self, look: Look, near: Sequence[int], followed: list[Candidate]) -> list[Candidate]:
+        """Farther ones, as long as the best is the outermost that was tried: where the takes' paces
+        part, it leads to where they are now."""
+        tried, found = set(near), list[Candidate]()
+        for _ in range(WALK):
+            best = min(followed + found, key=lambda c: c.cost, default=None)
+            if best is None or best.plate_index not in (min(tried), max(tried)):
+                break
+            way = -1 if best.plate_index == min(tried) else 1
+            farther = [best.plate_index + way * step for step in WALK_STEPS]
+            farther = [i for i in farther if self.window.low <= i <= self.window.high]
+            tried.update(farther)
+            found += self.follow(farther, look, best.homography)
+        return found
 
     def follow_spared(self, look: Look) -> list[Candidate]:
         """The near ones that were not tried at first."""

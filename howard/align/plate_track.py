@@ -34,8 +34,10 @@ USELESS_LEVELS = 15.0
 USELESS_RATIO = 2.0
 """A guess whose residual exceeds both, the levels and this multiple of the running residual, shows
 another view: the network is better off without it."""
-PACE_MEMORY = 0.9
-"""Share of the old pace kept at each step: about ten frames' worth of memory."""
+PACE_GAIN = 0.1
+"""Share of an error of the prediction, per frame, by which the pace is corrected: about ten frames'
+worth of memory. At first it is more: what the lengths say of the pace is no more than a guess,
+since a take may begin earlier or end later than the other."""
 
 
 @dataclass
@@ -45,8 +47,10 @@ class PlateTrack:
     shot_frames: int | None
     plate_frames: int | None
     """Number of frames of either video, as far as known."""
-    last_index: int | None = None
-    """Clean-plate index of the last good match."""
+    position: float | None = None
+    """In the clean plate at the last good match: within half a frame of its index."""
+    steps: int = 0
+    """How many matches have told something about the pace."""
     last_frame_index: int = 0
     """Shot index of the last good match."""
     last_homography: Homography | None = None
@@ -66,6 +70,11 @@ class PlateTrack:
     def __post_init__(self) -> None:
         self.pace = self.proportion()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been found yet."""
+        return self.position is None
+
     def proportion(self) -> float:
         """Clean-plate frames per frame of the shot, from the lengths; 1 if one is unknown."""
         if self.shot_frames and self.plate_frames and self.shot_frames > 1:
@@ -74,21 +83,20 @@ class PlateTrack:
 
     def predict(self, frame_index: int) -> int:
         """Where in the clean plate to look first."""
-        if self.last_index is None or not self.follows:
+        if self.position is None or not self.follows:
             return round(frame_index * self.proportion())
-        return round(self.last_index + self.pace * (frame_index - self.last_frame_index))
+        return round(self.position + self.pace * (frame_index - self.last_frame_index))
 
     def is_due_for_a_look_around(self, frame_index: int) -> bool:
         """Whether to try the wide offsets too, whatever the near ones give."""
-        new = self.last_index is None
-        return self.follows and (new or frame_index % LOOK_AROUND_EVERY == 0)
+        return self.follows and (self.is_new or frame_index % LOOK_AROUND_EVERY == 0)
 
     def is_due_to_be_located(self, frame_index: int) -> bool:
         """Whether to ask an index of the whole clean plate: at the start, and now and then while
         nothing is found."""
         if self.started_at is None:
             self.started_at = frame_index
-        if self.last_index is None:
+        if self.is_new:
             return (frame_index - self.started_at) % LOCATE_EVERY == 0
         missed = frame_index - self.last_frame_index - 1
         return missed > 0 and missed % LOCATE_EVERY == 0
@@ -105,12 +113,24 @@ class PlateTrack:
         """Indices to try, near ones best guess first, each in [low, high] (the window) once."""
         if wide:
             # Multiples of the step: as the window moves, what was prepared of them is used again.
-            step = max(1, (high - low + 1) // WIDE_COUNT)
+            step = self.wide_step(low, high)
             indices = list(range(-(-low // step) * step, high + 1, step))
         else:
             centre = min(max(self.predict(frame_index), low), high)
             indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
         return list(dict.fromkeys(indices))
+
+    @staticmethod
+    def wide_step(low: int, high: int) -> int:
+        """Between the wide indices in [low, high]."""
+        return max(1, (high - low + 1) // WIDE_COUNT)
+
+    def beside(self, index: int, low: int, high: int) -> list[int]:
+        """What lies between this one of the wide indices and those before and after it, no farther
+        than a step of the track, in [low, high]."""
+        reach = min(self.wide_step(low, high) // 2, LONGEST_STEP)
+        around = range(max(index - reach, low), min(index + reach, high) + 1)
+        return [i for i in around if i != index]
 
     def first_of(self, near: list[int], frame_index: int) -> list[int]:
         """Of the near ones, those to try before the others: while the track is steady, the best
@@ -127,13 +147,17 @@ class PlateTrack:
         is_plane: bool = False,
     ) -> None:
         """Remember a good match; is_plane: whether its homography is known to be enough."""
-        steps = frame_index - self.last_frame_index
+        frames = frame_index - self.last_frame_index
+        predicted = plate_index if self.position is None else self.position + self.pace * frames
+        error = plate_index - predicted
         jump = abs(plate_index - self.predict(frame_index))
         self.is_steady = is_plane and jump == 0
-        if self.last_index is not None and steps > 0 and jump <= LONGEST_STEP:
-            pace = (plate_index - self.last_index) / steps
-            self.pace = PACE_MEMORY * self.pace + (1 - PACE_MEMORY) * pace
-        self.last_index, self.last_frame_index = plate_index, frame_index
+        if self.position is not None and frames > 0 and jump <= LONGEST_STEP:
+            self.steps += 1
+            if jump:
+                self.pace += max(PACE_GAIN, 1 / (self.steps + 1)) * error / frames
+        self.position = plate_index if jump else predicted
+        self.last_frame_index = frame_index
         self.last_homography = homography
         old = residual if self.residual is None else self.residual
         self.residual = 0.9 * old + 0.1 * residual
