@@ -224,6 +224,49 @@ def patterned(rng: np.random.Generator, layer: Foreground, pattern: Image) -> Fo
     return np.concatenate([colour, alpha], -1).astype(np.float32)
 
 
+def robed(rng: np.random.Generator, layer: Foreground, cloth: Image) -> Foreground:
+    """Put a skirt, a dress or a coat of this cloth (H, W, 3) on the foreground, with folds and
+    wider than the body: rendered people wear what lies close."""
+    height, width = layer.shape[:2]
+    solid = layer[..., 3] > 0.5
+    rows = np.flatnonzero(solid.any(1))
+    if len(rows) < 16:
+        return layer
+    top = rows[0] + int(rng.uniform(0.3, 0.65) * len(rows))
+    hem = rows[0] + int(rng.uniform(0.8, 1.0) * len(rows))
+    columns = np.flatnonzero(solid[top])
+    if hem - top < 8 or len(columns) < 3:
+        return layer
+    down = np.linspace(0, 1, 24)
+    begin = np.array([columns[0], columns[-1]], float)
+    reach = (hem - top) * rng.uniform(0.0, 0.6, 2) * (-1, 1)
+    shape = rng.uniform(0.5, 2.0, 2)
+    sides = begin + reach * down[:, None] ** shape
+    sides += np.cumsum(rng.normal(0, 0.01 * (hem - top), sides.shape), 0) * down[:, None]
+    ys = top + down * (hem - top)
+    lower = np.linspace(sides[-1, 0], sides[-1, 1], 16)
+    waves = hem + rng.normal(0, 0.02 * (hem - top), 16)
+    curve = np.concatenate(
+        [
+            np.stack([sides[:, 0], ys], 1),
+            np.stack([lower, waves], 1),
+            np.stack([sides[::-1, 1], ys[::-1]], 1),
+        ]
+    )
+    alpha = np.zeros((height, width), np.float32)
+    cv2.fillPoly(alpha, [np.round(curve * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    soft = cv2.GaussianBlur(alpha, (0, 0), rng.choice([0.4, 0.7, 1.0]))
+    alpha = np.asarray(soft, np.float32)[..., None]
+    across = np.arange(width, dtype=np.float32)
+    folds = np.zeros(width, np.float32)
+    for period in rng.uniform(0.03, 0.4, 3) * (hem - top) + 4:
+        folds += np.cos(across * np.float32(2 * np.pi / period) + rng.uniform(0, 6)) / 3
+    shade = rng.uniform(0.4, 1.1) * (1 + rng.uniform(0, 0.45) * folds)
+    colour = np.clip(cloth * shade.astype(np.float32)[None, :, None], 0, 1)
+    worn = np.concatenate([colour * alpha, alpha], -1)
+    return np.asarray(worn + layer * (1 - alpha), np.float32)
+
+
 def camouflage(rng: np.random.Generator, layer: Foreground, live: Image) -> Foreground:
     """Give the foreground the mean colour of the place behind it, in part."""
     alpha = layer[..., 3:]

@@ -26,6 +26,7 @@ from engine.training.people import (
     outline,
     patterned,
     put,
+    robed,
 )
 from engine.training.textures import Image
 from engine.training.views import ViewPair
@@ -103,7 +104,7 @@ def sample(
     plate_light = camera.Light(rng, height, width, strength)
     if rng.random() < 0.4:
         plate_light.lamps(rng)
-    if rng.random() < 0.15:
+    if rng.random() < 0.08:
         plate_light.signs(rng)
     frame = camera.expose(rng, shot_light(frame))
     plate = camera.expose(rng, plate_light(shot_light(place.plate)))
@@ -311,8 +312,10 @@ def make_people(
             layer = put(rng, height, width, material.people.pick(rng))
             if rng.random() < (0.4 if place.plausible else 0.1):
                 layer = hold(rng, layer)
-        if rng.random() < 0.15:
-            layer = patterned(rng, layer, photograph(rng, height, width, material))
+        if rng.random() < 0.2:
+            layer = robed(rng, layer, fabric(rng, height, width, material))
+        if rng.random() < 0.2:
+            layer = patterned(rng, layer, fabric(rng, height, width, material))
         if rng.random() < 0.3:
             layer = camouflage(rng, layer, place.live)
         if rng.random() < 0.15:
@@ -322,6 +325,13 @@ def make_people(
             layer = np.asarray(blurred, np.float32)
         layers.append(layer)
     return layers
+
+
+def fabric(rng: np.random.Generator, height: int, width: int, material: Material) -> Image:
+    """To dress people in: a picture of a place once in three times, cloth else."""
+    if rng.random() < 0.33:
+        return photograph(rng, height, width, material)
+    return textures.cloth(rng, height, width)
 
 
 def cast_shadow(rng: np.random.Generator, live: Image, people: list[Foreground]) -> Image:

@@ -123,3 +123,28 @@ def texture(rng: np.random.Generator, height: int, width: int) -> Image:
     if draw < 0.55:
         return wild_photograph(rng, height, width)
     return shapes(rng, height, width) if draw < 0.8 else noise(rng, height, width)
+
+
+def sequins(rng: np.random.Generator, height: int, width: int) -> Image:
+    """Glitter: bright grains, fine to coarse, on a darker ground of nearly their colour."""
+    grain = rng.uniform(1.0, 4.0)
+    cells = rng.random((int(height / grain) + 2, int(width / grain) + 2), dtype=np.float32)
+    spots = np.asarray(cv2.resize(cells, (width, height)), np.float32) ** rng.uniform(1.5, 6)
+    hue = rng.uniform(0.1, 1.0, 3).astype(np.float32)
+    if rng.random() < 0.4:  # gold
+        hue = np.array([1.0, 0.75, 0.35], np.float32) * np.float32(rng.uniform(0.6, 1.0))
+    ground = hue * np.float32(rng.uniform(0.1, 0.6))
+    sheen = noise(rng, height, width).mean(-1) + np.float32(0.3)
+    picture = ground + (spots * sheen)[..., None] * (hue * np.float32(1.6))
+    return np.clip(picture, 0, 1)
+
+
+def cloth(rng: np.random.Generator, height: int, width: int) -> Image:
+    """What clothes may be made of: a texture, glitter, or nearly one colour."""
+    draw = rng.random()
+    if draw < 0.45:
+        return texture(rng, height, width)
+    if draw < 0.8:
+        return sequins(rng, height, width)
+    plain = rng.uniform(0.02, 1.0, 3).astype(np.float32)
+    return np.clip(plain + (noise(rng, height, width) - np.float32(0.5)) * np.float32(0.15), 0, 1)
