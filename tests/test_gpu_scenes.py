@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import pack as packing  # noqa: E402
+from engine.training import people as people_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
 from engine.training.gpu_align import aligned, filled, warped  # noqa: E402
@@ -20,6 +21,7 @@ from engine.training.gpu_material import (  # noqa: E402
     read_pictures,
     runs_of,
 )
+from engine.training.gpu_people import robed  # noqa: E402
 from engine.training.gpu_scenes import batch, composites, gpu_batches, relief  # noqa: E402
 from engine.training.losses import temporal_loss  # noqa: E402
 from engine.training.people import People  # noqa: E402
@@ -127,6 +129,28 @@ def test_the_distribution_is_that_of_the_scenes_made_one_by_one(material, people
         assert abs(alpha) < 0.12
         assert abs(nobody) < 0.12
         assert abs(difference) < (0.035 if kind != "wrong" else 0.08)
+
+
+def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):
+    height, width, count = 96, 128, 60
+    person = np.zeros((height, width, 4), np.float32)
+    person[20:90, 54:74] = (0.2, 0.3, 0.4, 1)
+    layer = torch.from_numpy(person).permute(2, 0, 1).repeat(count, 1, 1, 1)
+    made = [robed(Draw(3, count, 1, "cpu"), material, layer).permute(0, 2, 3, 1).numpy()]
+    rng = np.random.default_rng(3)
+    cloth = np.full((height, width, 3), 0.5, np.float32)
+    made.append(np.stack([people_one_by_one.robed(rng, person, cloth) for _ in range(count)]))
+    wider = []
+    for batches in made:
+        alpha = batches[..., 3]
+        assert (alpha <= 1 + 1e-6).all()
+        assert (batches[..., :3] <= alpha[..., None] + 1e-6).all()
+        assert np.array_equal(batches[:, :36], np.broadcast_to(person[:36], (count, 36, width, 4)))
+        assert (alpha.min(0)[20:90, 54:74] > 0.999).all()
+        wider.append((alpha.sum((1, 2)) / person[..., 3].sum()).mean())
+    assert 1.2 < min(wider) < max(wider) < 1.15 * min(wider)
+    nobody = torch.zeros_like(layer)
+    assert robed(Draw(3, count, 1, "cpu"), material, nobody).eq(0).all()
 
 
 def test_relief_displaces_the_place_as_it_says_and_as_much_as_one_by_one():

@@ -176,9 +176,10 @@ class DeviceMaterial:
 
 
 def drawn_texture(seed: int, side: int) -> Picture:
-    """Shapes or noise, as often as `textures.texture` draws them."""
+    """Shapes or noise, as often as `textures.texture` draws them, and glitter for clothes."""
     rng = np.random.default_rng((1, seed))
-    draw = textures.shapes if rng.random() < 0.25 / 0.45 else textures.noise
+    drawn = textures.shapes, textures.noise, textures.sequins
+    draw = drawn[rng.choice(3, p=[0.42, 0.33, 0.25])]
     return np.asarray(np.clip(draw(rng, side, side), 0, 1) * 255 + 0.5, np.uint8)
 
 

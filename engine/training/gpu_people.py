@@ -10,10 +10,12 @@ from torch import Tensor
 from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import Drawn, Texture
+from engine.training.gpu_shapes import Drawn, Texture, soft_edge
 
 BOX = 128
 """Pixels of the box in which held things are drawn, before they are scaled."""
+FABRIC_OF_PLACES = 0.33
+"""Of the clothes, show a picture of a place, as `scenes.fabric`."""
 MOVING_SHARE = 0.6
 """Of the clips, show a motion sequence; the others a still that moves as a whole."""
 
@@ -54,7 +56,8 @@ def foreground(
     layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
     holding = draw.chance(np.where(plausible, 0.4, 0.1))[~objects]
     layer = draw.change(layer, ~objects, lambda d, x: put(d, material, height, width, holding))
-    layer = draw.change(layer, draw.chance(0.15), lambda d, x: patterned(d, material, x))
+    layer = draw.change(layer, draw.chance(0.2), lambda d, x: robed(d, material, x))
+    layer = draw.change(layer, draw.chance(0.2), lambda d, x: patterned(d, material, x))
     hidden = draw.chance(0.3)
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
@@ -173,12 +176,53 @@ def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
     neck = top + draw.tensor(draw.choice([0.0, 0.2, 0.5], [0.3, 0.5, 0.2])) * tall
     ys, xs = pixel_grid(height, width, draw.device)
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(neck), ys)
-    pattern = Texture(draw, material, height, width, real=True)(x, y)
+    pattern = Texture(draw, material, height, width, FABRIC_OF_PLACES)(x, y)
     luma = colour.mean(1, keepdim=True)
     mean = luma.sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp(min=1)
     dressed = (pattern * luma / mean.clamp(min=0.02)).minimum(alpha)
     share = draw.tensor(draw.uniform(0.4, 1.0)) * (rows >= neck)
     return torch.cat([torch.lerp(colour, dressed, share.expand_as(colour)), alpha], 1)
+
+
+def robed(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
+    """Put skirts, dresses and coats on the foregrounds, as `people.robed`; without waves."""
+    height, width = layer.shape[2:]
+    solid = layer[:, 3] > 0.5
+    rows = torch.arange(height, device=draw.device)
+    somewhere = solid.any(2)
+    head = torch.where(somewhere, rows, height).amin(1)
+    tall = (torch.where(somewhere, rows, 0).amax(1) + 1 - head).clamp(min=0)
+    top, hem = (
+        head + (draw.tensor(draw.uniform(*span)).flatten() * tall).long()
+        for span in ((0.3, 0.65), (0.8, 1.0))
+    )
+    waist = solid[torch.arange(len(draw), device=draw.device), top.clamp(max=height - 1)]
+    columns = torch.arange(width, device=draw.device)
+    left, right = torch.where(waist, columns, width).amin(1), torch.where(waist, columns, 0).amax(1)
+    wearable = (tall >= 16) & (hem - top >= 8) & (waist.sum(1) >= 3)
+    left, right, top, hem, wearable = (
+        v.reshape(-1, 1, 1, 1) for v in (left, right, top, hem, wearable)
+    )
+    length = (hem - top).clamp(min=1)
+    ys, xs = pixel_grid(height, width, draw.device)
+    down = ((ys - top) / length).clamp(0, 1)
+    reach, shape = draw.uniform(0, 0.6, 2), draw.uniform(0.5, 2, 2)
+    widening = [
+        draw.tensor(reach[:, k]) * length * down ** draw.tensor(shape[:, k]) for k in range(2)
+    ]
+    beside = torch.minimum(xs - (left - widening[0]), right + widening[1] - xs)
+    inside = torch.minimum(beside, torch.minimum(ys - top, hem - ys))
+    sigma = draw.tensor(draw.choice([0.4, 0.7, 1.0]))
+    alpha = soft_edge(inside / sigma) * wearable
+    folds = torch.zeros_like(alpha[:, :, :1])
+    for _ in range(3):
+        period = draw.tensor(draw.uniform(0.03, 0.4)) * length + 4
+        folds = folds + torch.cos(xs * (2 * np.pi / period) + draw.tensor(draw.uniform(0, 6))) / 3
+    shade = draw.tensor(draw.uniform(0.4, 1.1)) * (1 + draw.tensor(draw.uniform(0, 0.45)) * folds)
+    x, y = torch.broadcast_tensors(xs + torch.zeros_like(top), ys)
+    cloth = Texture(draw, material, height, width, FABRIC_OF_PLACES)(x, y)
+    worn = torch.cat([(cloth * shade).clamp(0, 1) * alpha, alpha], 1)
+    return over(worn, layer)
 
 
 def camouflage(draw: Draw, layer: Tensor, live: Tensor) -> Tensor:

@@ -15,15 +15,15 @@ POINTS = 64
 
 
 class Texture:
-    """A picture for each scene: a photograph of a place three times in four if `real`, and there
-    are any; a photograph of the package with its colours changed, or a drawn texture else."""
+    """A picture for each scene: a photograph of a place in this share of them, if there are any; a
+    photograph of the package with its colours changed, or a drawn texture else."""
 
     def __init__(
-        self, draw: Draw, material: DeviceMaterial, height: int, width: int, real: bool
+        self, draw: Draw, material: DeviceMaterial, height: int, width: int, places: float
     ) -> None:
         self.draw, self.atlas, self.width = draw, material.photographs, width
         self.height = height
-        shares = [0.75, 0.25 * 0.55, 0.25 * 0.45] if real else [0.0, 0.55, 0.45]
+        shares = [places, (1 - places) * 0.55, (1 - places) * 0.45]
         sizes = np.array([end - begin for begin, end in material.ranges])
         weights = np.where(sizes > 0, shares, 0)
         kind = draw.choice(range(3), list(weights))
@@ -133,7 +133,7 @@ class Drawn:
 
     def __init__(self, draw: Draw, material: DeviceMaterial, height: int, width: int) -> None:
         self.draw, self.bodies = draw, material.bodies
-        self.texture = Texture(draw, material, height, width, real=False)
+        self.texture = Texture(draw, material, height, width, places=0)
         self.is_body = draw.tensor(draw.chance(0.6))
         self.which = draw.integers(0, len(self.bodies))
         self.scale = draw.tensor(self.bodies.sizes[self.which, 0] / height)
