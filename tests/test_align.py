@@ -9,7 +9,7 @@ import pytest
 from howard.align.comparison import coverage_of
 from howard.align.cpu import OpenCVAligner
 from howard.align.geometry import corners, project, scaling
-from howard.align.plate_track import LOST_RATIO
+from howard.align.plate_track import LOST_RATIO, USELESS_LEVELS
 from howard.frames import Frame, VideoInfo
 from sample.truth import load_truth
 
@@ -246,6 +246,21 @@ def test_the_first_matte_does_not_make_the_track_look_lost():
     after = align(Frame(1, 0.0, frame)).alignment
     assert after.residual > LOST_RATIO * before.alignment.residual + 2
     assert (searched, after.fallback) == ([], None)
+
+
+def test_a_plate_that_leaves_much_unexplained_is_found_again_by_keypoints():
+    """Strong parallax, say: once the matte tells where nobody is, the residual is large."""
+    scene = place()
+    align = aligner([view(scene, 0, 0)])
+    frame = with_person(view(scene, 5, 0), 0.5)
+    before = align(Frame(0, 0.0, frame))
+    align.observe(before, np.zeros((270, 480), np.float32))
+    after = align(Frame(1, 0.0, frame))
+    assert after.alignment.residual > USELESS_LEVELS
+    assert after.alignment.fallback is None
+    assert after.alignment.coverage > 0.95
+    error = project(homography(after), corners(*SIZE)) - (corners(*SIZE) - (5, 0))
+    assert np.abs(error).max() < 1
 
 
 def test_a_resumed_track_goes_on_where_the_last_one_was():

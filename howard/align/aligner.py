@@ -141,7 +141,7 @@ class TrackingAligner:
         near = track.candidates(frame_index, False, window.low, window.high)
         first = track.first_of(near, frame_index)
         self.spared = [index for index in near if index not in first]
-        followed = self.follow(first, look, track.last_homography)
+        followed = self.explaining(self.follow(first, look, track.last_homography))
         best = self.choose(frame_index, followed)
         if best is None or best.plate_index != first[0] or track.is_lost(best.fit.residual):
             followed += self.follow_spared(look)
@@ -163,7 +163,7 @@ class TrackingAligner:
         few = max((c.inliers for c in followed + sought), default=0) < FEW_INLIERS
         if few and track.is_due_to_be_located(frame_index):
             sought += self.find([self.expected_index(frame_index)], look, thorough=True)
-        found = self.explaining(followed) + sought
+        found = followed + sought
         if not found:  # too little detail for keypoints, but perhaps the cameras stood alike
             alike = fit_whole(self.plate_size, self.frame_size)
             found = self.explaining(self.follow(near, look, alike))
@@ -220,13 +220,13 @@ class TrackingAligner:
             farther = [best.plate_index + way * step for step in WALK_STEPS]
             farther = [i for i in farther if self.window.low <= i <= self.window.high]
             tried.update(farther)
-            found += self.follow(farther, look, best.homography)
+            found += self.explaining(self.follow(farther, look, best.homography))
         return found
 
     def follow_spared(self, look: Look) -> list[Candidate]:
         """The near ones that were not tried at first."""
         indices, self.spared = self.spared, []
-        return self.follow(indices, look, self.track.last_homography)
+        return self.explaining(self.follow(indices, look, self.track.last_homography))
 
     def find(self, indices: Sequence[int], look: Look, thorough: bool = False) -> list[Candidate]:
         """By keypoints, from nothing."""
@@ -303,7 +303,7 @@ class TrackingAligner:
         holes, is_holed, is_poor = self.operations.left_over(look, first[0])
         if not (is_holed or is_poor):
             return [first]
-        found = found + self.explaining(self.follow_spared(look))
+        found = found + self.follow_spared(look)
         dearest = TOO_COSTLY * best.cost
         others = {
             c.plate_index: c
