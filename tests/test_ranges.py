@@ -70,7 +70,8 @@ def test_a_range_makes_its_frames_and_a_later_one_adds_to_them(videos, whole, tm
     assert indices(tmp_path) == [3, 4]
     here, there = (report(out)["frames"][i] for out, i in ((tmp_path, 0), (whole, 3)))
     assert here["pts_seconds"] == there["pts_seconds"]
-    assert abs(here["plate_index"] - there["plate_index"]) <= 1  # two fit equally well
+    for row in (here, there):  # frame 3 is made of plate 4, beside which two fit nearly as well
+        assert abs(row["plate_index"] - 4) <= 1
     assert here["fallback"] is None
     with Progress() as progress:
         second = run(RunConfig(*videos, tmp_path, frames=":4"), progress.begin)
