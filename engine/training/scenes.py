@@ -164,6 +164,8 @@ def make_place(
         return real_pair(rng, height, width, material.pairs[rng.integers(len(material.pairs))])
     my, mx = int(height * MARGIN), int(width * MARGIN)
     live = photograph(rng, height + 2 * my, width + 2 * mx, material)
+    if rng.random() < 0.15:
+        live = textures.festive(rng, live)
     plate = live
     mild = kind == "aligned" or rng.random() < 0.35
     if not mild:

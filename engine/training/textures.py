@@ -125,6 +125,33 @@ def texture(rng: np.random.Generator, height: int, width: int) -> Image:
     return shapes(rng, height, width) if draw < 0.8 else noise(rng, height, width)
 
 
+def festive(rng: np.random.Generator, picture: Image) -> Image:
+    """The place (H, W, 3) by night, full of lamps: chains of bulbs, lit windows and signs, with
+    their glow; most of nearly one colour."""
+    height, width = picture.shape[:2]
+    lamps = np.zeros_like(picture)
+    warm = np.array([1.0, 0.65, 0.25]) * rng.uniform(0.6, 1.0)
+    for _ in range(rng.integers(2, 9)):
+        colour = warm if rng.random() < 0.6 else rng.uniform(0.1, 1, 3)
+        at, step = rng.uniform(0, 1, 2) * (width, height), rng.normal(0, 0.03 * width, 2)
+        size = rng.uniform(0.002, 0.03) * width
+        shape = rng.integers(3)
+        for _ in range(rng.integers(3, 40)):
+            shade = tuple(float(v) for v in np.clip(colour * rng.uniform(0.5, 1.8), 0, 1))
+            reach = size * rng.uniform(0.5, 1.5, 2)
+            if shape == 0:
+                centre = np.round(at * 16).astype(int).tolist()
+                cv2.circle(lamps, centre, int(reach[0] * 16), shade, -1, cv2.LINE_AA, 4)
+            else:
+                wide = (2.0, 1.0) if shape == 1 else (0.5, 1.5)
+                first, last = (np.round(at + k * reach * wide).astype(int) for k in (-1, 1))
+                cv2.rectangle(lamps, first.tolist(), last.tolist(), shade, -1)
+            at = at + step + rng.normal(0, 0.01 * width, 2)
+    glow = cv2.GaussianBlur(lamps, (0, 0), rng.uniform(0.005, 0.04) * width)
+    dim = picture * np.float32(rng.uniform(0.1, 0.7)) * (1 - lamps.max(-1, keepdims=True))
+    return np.clip(dim + lamps + glow * np.float32(rng.uniform(0.2, 1.2)), 0, 1)
+
+
 def sequins(rng: np.random.Generator, height: int, width: int) -> Image:
     """Glitter: bright grains, fine to coarse, on a darker ground of nearly their colour."""
     grain = rng.uniform(1.0, 4.0)
