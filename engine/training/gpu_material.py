@@ -31,6 +31,8 @@ PROCEDURAL = 768
 PROCEDURAL_SIDE = 448
 """Number and size of the drawn textures, and of the silhouettes (twice as wide as high). They are
 drawn once; crops, mirrors and colours make them new each time."""
+FESTIVE = 7
+"""Every so many places are full of lamps, about as often as `scenes.make_place` has them."""
 
 
 @dataclass
@@ -155,7 +157,8 @@ class DeviceMaterial:
         self.moving = [r for r, run in enumerate(self.runs) if len(run) > 1]
         self.cut_below = np.array([p[-1, :, 3].max() > 127 for p in pictures.people])
         drawn = in_parallel("textures", lambda k: drawn_texture(k, side), range(procedural))
-        self.photographs = Atlas([*pictures.places, *pictures.wild, *drawn], device)
+        places = [p if k % FESTIVE else festive(k, p) for k, p in enumerate(pictures.places)]
+        self.photographs = Atlas([*places, *pictures.wild, *drawn], device)
         """Places, photographs of the package, drawn textures; each in `ranges`."""
         ends = np.cumsum([0, len(pictures.places), len(pictures.wild), len(drawn)])
         self.ranges = list(pairwise(ends.tolist()))
@@ -173,6 +176,12 @@ class DeviceMaterial:
         ]
         self.views = Atlas(views, device) if views else None
         """RGB and coverage; pair k is 2 k (frame) and 2 k + 1 (plate)."""
+
+
+def festive(seed: int, place: Picture) -> Picture:
+    """The place (H, W, 3) full of lamps, as `textures.festive`."""
+    lit = textures.festive(np.random.default_rng((3, seed)), np.float32(place) / np.float32(255))
+    return np.asarray(lit * 255 + 0.5, np.uint8)
 
 
 def drawn_texture(seed: int, side: int) -> Picture:
