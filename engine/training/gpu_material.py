@@ -180,7 +180,8 @@ class DeviceMaterial:
 
 def festive(seed: int, place: Picture) -> Picture:
     """The place (H, W, 3) full of lamps, as `textures.festive`."""
-    lit = textures.festive(np.random.default_rng((3, seed)), np.float32(place) / np.float32(255))
+    picture = place.astype(np.float32) / np.float32(255)
+    lit = textures.festive(np.random.default_rng((3, seed)), picture)
     return np.asarray(lit * 255 + 0.5, np.uint8)
 
 
