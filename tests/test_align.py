@@ -146,6 +146,16 @@ def test_a_short_shot_finds_its_time_in_a_long_plate():
     assert found[8:] == pytest.approx(at[8:], abs=1)
 
 
+def test_the_track_walks_to_where_a_camera_that_hurried_is():
+    scene = place()
+    plates = [with_near_thing(view(scene, i - 40, 0), 40 + 5 * i) for i in range(60)]
+    align = aligner(plates, shot_frames=60)
+    assert align(Frame(20, 0.7, plates[20])).alignment.plate_index == 20
+    align.operations.find = lambda frame, plates, thorough=False: [None] * len(plates)
+    found = align(Frame(21, 0.7, plates[29])).alignment
+    assert found.plate_index == pytest.approx(29, abs=1)
+
+
 def test_the_residual_tells_a_good_plate_from_a_bad_one():
     scene = place()
     rng = np.random.default_rng(1)
