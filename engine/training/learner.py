@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,15 @@ UPDATES = 8
 class Learner:
     """One network with its optimiser and the running average of its weights."""
 
-    def __init__(self, name: str, device: str, frames: int = 0, compiled: bool = False) -> None:
+    def __init__(self, name: str, device: str, frames: int = 0) -> None:
         """frames: of the clips in each batch, if it holds clips."""
         self.name, self.device, self.frames = name, device, frames
-        self.loss: Callable[..., tuple[Tensor, Tensor]] = step_loss
-        if compiled:
-            self.loss = torch.compile(step_loss, dynamic=False)
         self.best = math.inf
         self.teach(TRAINABLE[name]())
 
     def teach(self, network: Network) -> None:
         """This network, from its beginning."""
+        assert isinstance(network, HowardNetwork | ContextSwitching)  # the others are not trained
         self.network = network.to(self.device)
         self.windows = Windows()
         if self.device != "cpu":  # there it is no faster
@@ -50,7 +48,7 @@ class Learner:
             group["lr"] = rate
         if phase.frozen and isinstance(self.network, HowardNetwork):
             return self.refine(self.network, batch, steps)
-        loss, difference = self.loss(self.network, batch, phase, self.frames)
+        loss, difference = step_loss(self.network, batch, phase, self.frames)
         self.update(loss, steps)
         return difference
 

@@ -103,8 +103,6 @@ class TrainConfig:
     """Frames of the clips that the batches hold, if not 0; from the gpu generator alone."""
     drawn: int = PROCEDURAL
     """Textures and silhouettes that the gpu generator draws before it begins."""
-    compile: bool = False
-    """Compile the networks (torch.compile): slow to begin, then faster on a GPU."""
 
     @property
     def on_device(self) -> bool:
@@ -202,9 +200,7 @@ def train(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(0)  # its thread pool does not survive the fork of the data workers
-    learners = [
-        Learner(name, config.device, config.sequence, config.compile) for name in config.networks
-    ]
+    learners = [Learner(name, config.device, config.sequence) for name in config.networks]
     clock = Clock(config)
     material, held_out = load(config)
     for learner in learners:
