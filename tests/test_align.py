@@ -9,7 +9,8 @@ import pytest
 from howard.align.comparison import coverage_of
 from howard.align.cpu import OpenCVAligner
 from howard.align.geometry import corners, project, scaling
-from howard.align.plate_track import LOST_RATIO, USELESS_LEVELS
+from howard.align.plate_track import LONGEST_STEP, LOST_RATIO, USELESS_LEVELS
+from howard.config import AlignOptions
 from howard.frames import Frame, VideoInfo
 from sample.truth import load_truth
 
@@ -156,6 +157,28 @@ def test_the_track_walks_to_where_a_camera_that_hurried_is():
         assert plate.alignment.plate_index == i
     align.operations.find = lambda frame, plates, thorough=False: [None] * len(plates)
     assert align(Frame(22, 0.7, plates[29])).alignment.plate_index == pytest.approx(29, abs=1)
+
+
+@pytest.mark.parametrize("search", ["nearest", "track"])
+def test_a_run_that_begins_later_begins_where_the_clocks_say(search):
+    """All clean-plate frames are alike: there is nothing else to go by."""
+    scene = place()
+    info = VideoInfo(Path("shot"), *SIZE, 120, 30.0)
+    plates = Pictures([view(scene, 0, 0)] * 120)
+    align = OpenCVAligner(info, plates, options=AlignOptions(search=search))
+    found = [align(Frame(i, i / 30, view(scene, 3, 0))).alignment for i in (63, 64)]
+    assert [a.plate_index for a in found] == [63, 64]
+
+
+def test_nearest_keeps_to_the_clocks_where_another_frame_fits():
+    scene = place()
+    plates = [with_near_thing(view(scene, i - 40, 0), 40 + 5 * i) for i in range(60)]
+    info = VideoInfo(Path("shot"), *SIZE, 60, 30.0)
+    align = OpenCVAligner(info, Pictures(plates), options=AlignOptions(search="nearest"))
+    for i in (20, 21, 22):
+        plate = align(Frame(i, i / 30, plates[i + 9]))
+        align.observe(plate, np.zeros((270, 480), np.float32))
+        assert abs(plate.alignment.plate_index - i) <= LONGEST_STEP
 
 
 def test_the_residual_tells_a_good_plate_from_a_bad_one():

@@ -30,7 +30,7 @@ from engine.training.people import People, premultiplied  # noqa: E402
 from engine.training.scenes import Material, sample  # noqa: E402
 from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
 from engine.training.unfold import unfolded  # noqa: E402
-from engine.training.windows import KEPT, WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402
+from engine.training.windows import WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402
 from howard.errors import WeightsError  # noqa: E402
 from howard.matte.holes import GUESS_PERCENT  # noqa: E402
 
@@ -385,8 +385,26 @@ def test_windows_of_the_latest_batches_are_kept_with_what_the_base_says_of_them(
         coarse = torch.sigmoid(torch.nn.functional.interpolate(drawn.logits[:, :1], (192, 192)))
         assert ((coarse > 0.5) == (drawn.true_alpha > 0.5)).float().mean() > 0.97
     assert sides == {192, 48}
-    kept.kept.extend([kept.kept[0]] * KEPT)
-    assert len(kept.kept) == KEPT
+    for one in kept.kept:  # its own memory alone
+        assert all(x.untyped_storage().nbytes() == x.nbytes for x in one)
+
+
+def test_windows_that_the_base_has_wrong_are_not_kept_beside_others(monkeypatch):
+    monkeypatch.setattr("engine.training.windows.KEPT", 10)
+    network: Any = SimpleNamespace(base=lambda frame, plate, covered: (frame, halved(plate), None))
+    alpha = torch.zeros(2, 1, 192, 256)
+    alpha[..., 100:] = 1
+    alpha[..., 100] = 0.5
+    right = torch.cat([20 * alpha - 10, torch.zeros(2, 2, 192, 256)], 1)
+    pictures = torch.rand(2, 3, 192, 256)
+    kept = Windows()
+    kept.add(network, (alpha, pictures, pictures, pictures, -right, pictures, alpha))
+    assert len(kept.kept) == 10  # there are no others
+    kept.add(network, (alpha, pictures, pictures, pictures, right, pictures, alpha))
+    before = list(kept.kept)
+    assert all(x.logits[0].mul(x.true_alpha[0] - 0.5).mean() > 0 for x in before)
+    kept.add(network, (alpha, pictures, pictures, pictures, -right, pictures, alpha))
+    assert all(x is y for x, y in zip(kept.kept, before, strict=True))
 
 
 def halved(x):

@@ -203,3 +203,15 @@ def test_random_walks_hold_what_they_should():
             centre = min(max(centre + random.randint(-stride, stride), 0), LENGTH + 30)
             window.centre_on(centre)
             assert_holds(window, centre)
+
+
+def test_before_the_begin_is_the_begin():
+    """A track that runs backwards and is lost predicts ever lower indices."""
+    reader = Reader()
+    window = PlateWindow(reader, Prepared)
+    window.centre_on(5)
+    held, passes = (window.low, window.high), reader.passes
+    for centre in range(4, -200, -1):
+        window.centre_on(centre)
+    assert (window.low, window.high) == held
+    assert reader.passes == passes

@@ -157,10 +157,13 @@ class DeviceMaterial:
         self.moving = [r for r, run in enumerate(self.runs) if len(run) > 1]
         self.cut_below = np.array([p[-1, :, 3].max() > 127 for p in pictures.people])
         drawn = in_parallel("textures", lambda k: drawn_texture(k, side), range(procedural))
-        places = [p if k % FESTIVE else festive(k, p) for k, p in enumerate(pictures.places)]
-        self.photographs = Atlas([*places, *pictures.wild, *drawn], device)
-        """Places, photographs of the package, drawn textures; each in `ranges`."""
-        ends = np.cumsum([0, len(pictures.places), len(pictures.wild), len(drawn)])
+        cloths = in_parallel("cloths", lambda k: cloth(k, side), range(procedural // 2))
+        numbered = list(enumerate(pictures.places))
+        places = in_parallel("lamps", lambda x: with_lamps(*x), numbered)
+        kinds = places, pictures.wild, drawn, cloths
+        self.photographs = Atlas([picture for kind in kinds for picture in kind], device)
+        """Places, photographs of the package, drawn textures, cloths; each in `ranges`."""
+        ends = np.cumsum([0, *(len(kind) for kind in kinds)])
         self.ranges = list(pairwise(ends.tolist()))
         bodies = in_parallel("silhouettes", lambda k: body(k, side), range(procedural))
         self.bodies = Atlas(bodies, device)
@@ -178,19 +181,31 @@ class DeviceMaterial:
         """RGB and coverage; pair k is 2 k (frame) and 2 k + 1 (plate)."""
 
 
-def festive(seed: int, place: Picture) -> Picture:
-    """The place (H, W, 3) full of lamps, as `textures.festive`."""
+def with_lamps(number: int, place: Picture) -> Picture:
+    """The place (H, W, 3) as it is, or full of lamps."""
+    if number % FESTIVE != FESTIVE - 1:
+        return place
     picture = place.astype(np.float32) / np.float32(255)
-    lit = textures.festive(np.random.default_rng((3, seed)), picture)
-    return np.asarray(lit * 255 + 0.5, np.uint8)
+    return levels(textures.festive(np.random.default_rng((3, number)), picture))
 
 
 def drawn_texture(seed: int, side: int) -> Picture:
-    """Shapes or noise, as often as `textures.texture` draws them, and glitter for clothes."""
+    """Shapes or noise, as often as `textures.texture` draws them."""
     rng = np.random.default_rng((1, seed))
-    drawn = textures.shapes, textures.noise, textures.sequins
-    draw = drawn[rng.choice(3, p=[0.42, 0.33, 0.25])]
-    return np.asarray(np.clip(draw(rng, side, side), 0, 1) * 255 + 0.5, np.uint8)
+    draw = textures.shapes if rng.random() < 0.25 / 0.45 else textures.noise
+    return levels(draw(rng, side, side))
+
+
+def cloth(seed: int, side: int) -> Picture:
+    """Glitter, or nearly one colour, as often as `textures.cloth` draws them."""
+    rng = np.random.default_rng((4, seed))
+    draw = textures.sequins if rng.random() < 0.35 / 0.55 else textures.plain
+    return levels(draw(rng, side, side))
+
+
+def levels(picture: textures.Image) -> Picture:
+    """Of 255."""
+    return np.asarray(np.clip(picture, 0, 1) * 255 + 0.5, np.uint8)
 
 
 def body(seed: int, side: int) -> Picture:

@@ -10,12 +10,10 @@ from torch import Tensor
 from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import Drawn, Texture, soft_edge
+from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Texture, soft_edge
 
 BOX = 128
 """Pixels of the box in which held things are drawn, before they are scaled."""
-FABRIC_OF_PLACES = 0.33
-"""Of the clothes, show a picture of a place, as `scenes.fabric`."""
 MOVING_SHARE = 0.6
 """Of the clips, show a motion sequence; the others a still that moves as a whole."""
 
@@ -176,7 +174,7 @@ def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
     neck = top + draw.tensor(draw.choice([0.0, 0.2, 0.5], [0.3, 0.5, 0.2])) * tall
     ys, xs = pixel_grid(height, width, draw.device)
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(neck), ys)
-    pattern = Texture(draw, material, height, width, FABRIC_OF_PLACES)(x, y)
+    pattern = Texture(draw, material, height, width, OF_CLOTHES)(x, y)
     luma = colour.mean(1, keepdim=True)
     mean = luma.sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp(min=1)
     dressed = (pattern * luma / mean.clamp(min=0.02)).minimum(alpha)
@@ -220,7 +218,7 @@ def robed(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
         folds = folds + torch.cos(xs * (2 * np.pi / period) + draw.tensor(draw.uniform(0, 6))) / 3
     shade = draw.tensor(draw.uniform(0.4, 1.1)) * (1 + draw.tensor(draw.uniform(0, 0.45)) * folds)
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(top), ys)
-    cloth = Texture(draw, material, height, width, FABRIC_OF_PLACES)(x, y)
+    cloth = Texture(draw, material, height, width, OF_CLOTHES)(x, y)
     worn = torch.cat([(cloth * shade).clamp(0, 1) * alpha, alpha], 1)
     return over(worn, layer)
 

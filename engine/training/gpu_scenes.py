@@ -21,7 +21,7 @@ from engine.training.gpu_camera import Light, expose, pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_people import make_people
-from engine.training.gpu_shapes import Bar, Outline, Texture
+from engine.training.gpu_shapes import OF_PLACES, Bar, Outline, Texture
 from engine.training.scenes import ALIGNED_SHARE, DEPTHS, MARGIN, PLATES
 from howard.matte.holes import GUESS_PERCENT, REACH
 
@@ -149,7 +149,7 @@ def whole(draw: Draw, material: DeviceMaterial, height: int, width: int) -> Tens
     """Photographs or textures."""
     ys, xs = pixel_grid(height, width, draw.device)
     x, y = torch.broadcast_tensors(xs + torch.zeros(len(draw), 1, 1, 1, device=draw.device), ys)
-    return Texture(draw, material, height, width, places=0.75)(x, y)
+    return Texture(draw, material, height, width, OF_PLACES)(x, y)
 
 
 def two_takes(
@@ -161,7 +161,7 @@ def two_takes(
     ys, xs = pixel_grid(height, width, draw.device)
     turn = draw.tensor(pan)
     x, y = xs + turn[:, :1] + 0 * ys, ys + turn[:, 1:] + 0 * xs
-    live = Texture(draw, material, height, width, places=0.75)(x, y)
+    live = Texture(draw, material, height, width, OF_PLACES)(x, y)
     plate, shift = live, torch.zeros_like(live[:, :2])
     reach = draw.choice([0.01, 0.025, 0.05, 0.09], [0.3, 0.3, 0.25, 0.15]) * width
     baseline = reach[:, None] * draw.normal(2) * (1, 0.4)
@@ -214,7 +214,7 @@ def layer(
     """One near object for each scene at x, y: cover and colour, and both moved by (N, 2, 1, 1)."""
     outline, bar = Outline(draw, height, width), Bar(draw, height, width)
     round_ = draw.tensor(draw.chance(0.6))
-    colour = Texture(draw, material, height, width, places=0.75)
+    colour = Texture(draw, material, height, width, OF_PLACES)
     flat = draw.chance(0.3)
     contrast = draw.tensor(np.where(flat, 0.5, 1))
     offset = draw.tensor(draw.uniform(0, 0.5, 3) * flat[:, None])

@@ -12,32 +12,38 @@ from engine.training.gpu_material import DeviceMaterial
 
 POINTS = 64
 """Of an outline, as `people.outline` has."""
+Shares = tuple[float, float, float, float]
+OF_PLACES: Shares = (0.75, 0.25 * 0.55, 0.25 * 0.45, 0)
+"""What `scenes.photograph` draws."""
+OF_OBJECTS: Shares = (0, 0.55, 0.45, 0)
+"""What `textures.texture` draws."""
+OF_CLOTHES: Shares = (0.33, 0.67 * 0.45 * 0.55, 0.67 * 0.45 * 0.45, 0.67 * 0.55)
+"""What `scenes.fabric` draws."""
 
 
 class Texture:
-    """A picture for each scene: a photograph of a place in this share of them, if there are any; a
-    photograph of the package with its colours changed, or a drawn texture else."""
+    """A picture for each scene, of these kinds in these shares, as far as there are any: a
+    photograph of a place; one of the package with its colours changed; a drawn texture; cloth."""
 
     def __init__(
-        self, draw: Draw, material: DeviceMaterial, height: int, width: int, places: float
+        self, draw: Draw, material: DeviceMaterial, height: int, width: int, shares: Shares
     ) -> None:
         self.draw, self.atlas, self.width = draw, material.photographs, width
         self.height = height
-        shares = [places, (1 - places) * 0.55, (1 - places) * 0.45]
         sizes = np.array([end - begin for begin, end in material.ranges])
         weights = np.where(sizes > 0, shares, 0)
-        kind = draw.choice(range(3), list(weights))
+        kind = draw.choice(range(len(shares)), list(weights))
         begin = np.array([begin for begin, _ in material.ranges])[kind]
         self.which = begin + np.minimum(draw.uniform(0, 1) * sizes[kind], sizes[kind] - 1).astype(
             int
         )
         rows, columns = self.atlas.sizes[self.which].T
-        smallest = np.array([0.35, 0.3, 0.5])[kind]
+        smallest = np.array([0.35, 0.3, 0.5, 0.5])[kind]
         self.scale = np.minimum(rows / height, columns / width) * draw.uniform(smallest, 1)
         self.left = draw.uniform(0, 1) * (columns - width * self.scale)
         self.top = draw.uniform(0, 1) * (rows - height * self.scale)
         self.mirrored = draw.chance(0.5)
-        self.turned = draw.chance(np.array([0, 0.3, 0.5])[kind])
+        self.turned = draw.chance(np.array([0, 0.3, 0.5, 0.5])[kind])
         self.matrix, self.gamma = self.colours(kind)
 
     def colours(self, kind: Values) -> tuple[Tensor, Tensor]:
@@ -133,7 +139,7 @@ class Drawn:
 
     def __init__(self, draw: Draw, material: DeviceMaterial, height: int, width: int) -> None:
         self.draw, self.bodies = draw, material.bodies
-        self.texture = Texture(draw, material, height, width, places=0)
+        self.texture = Texture(draw, material, height, width, OF_OBJECTS)
         self.is_body = draw.tensor(draw.chance(0.6))
         self.which = draw.integers(0, len(self.bodies))
         self.scale = draw.tensor(self.bodies.sizes[self.which, 0] / height)

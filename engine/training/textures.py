@@ -147,7 +147,10 @@ def festive(rng: np.random.Generator, picture: Image) -> Image:
                 first, last = (np.round(at + k * reach * wide).astype(int) for k in (-1, 1))
                 cv2.rectangle(lamps, first.tolist(), last.tolist(), shade, -1)
             at = at + step + rng.normal(0, 0.01 * width, 2)
-    glow = cv2.GaussianBlur(lamps, (0, 0), rng.uniform(0.005, 0.04) * width)
+    small = (max(1, width // 4), max(1, height // 4))
+    glow = cv2.resize(lamps, small, interpolation=cv2.INTER_AREA)
+    glow = cv2.GaussianBlur(glow, (0, 0), rng.uniform(0.005, 0.04) * width / 4)
+    glow = np.asarray(cv2.resize(glow, (width, height)), np.float32)
     dim = picture * np.float32(rng.uniform(0.1, 0.7)) * (1 - lamps.max(-1, keepdims=True))
     return np.clip(dim + lamps + glow * np.float32(rng.uniform(0.2, 1.2)), 0, 1)
 
@@ -166,12 +169,15 @@ def sequins(rng: np.random.Generator, height: int, width: int) -> Image:
     return np.clip(picture, 0, 1)
 
 
+def plain(rng: np.random.Generator, height: int, width: int) -> Image:
+    """Nearly one colour."""
+    colour = rng.uniform(0.02, 1.0, 3).astype(np.float32)
+    return np.clip(colour + (noise(rng, height, width) - np.float32(0.5)) * np.float32(0.15), 0, 1)
+
+
 def cloth(rng: np.random.Generator, height: int, width: int) -> Image:
     """What clothes may be made of: a texture, glitter, or nearly one colour."""
     draw = rng.random()
     if draw < 0.45:
         return texture(rng, height, width)
-    if draw < 0.8:
-        return sequins(rng, height, width)
-    plain = rng.uniform(0.02, 1.0, 3).astype(np.float32)
-    return np.clip(plain + (noise(rng, height, width) - np.float32(0.5)) * np.float32(0.15), 0, 1)
+    return sequins(rng, height, width) if draw < 0.8 else plain(rng, height, width)

@@ -6,7 +6,7 @@ All networks that are named learn from the same scenes, side by side. The base i
 whole pictures of about 224 x 224 first (`--base-share` of the run), and in the first part of that
 (`--people-share`) mostly without a plate of any use, so that it learns what people look like; then
 base and refinement together on pictures of one to three times that size; at the end
-(`--edges-share`) the refinement alone, on pictures of two to four times it. OUT then holds, for
+(`--edges-share`) the refinement alone, on pictures of one to four times it. OUT then holds, for
 each network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the
 best on held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
 

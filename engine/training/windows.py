@@ -27,7 +27,7 @@ WITHIN = 3
 HOPELESS = 0.05
 """Mean error of the base's alpha in a window from which on nothing can be learnt from it."""
 KEPT = 2000
-"""Windows that are kept: about a gigabyte."""
+"""Windows that are kept: about a gigabyte and a half."""
 DRAWN = 20
 """Windows of one update."""
 
@@ -67,14 +67,21 @@ class Windows:
         useful = (coarse - pictures[0]).abs().mean((1, 2, 3)) < HOPELESS
         found = [Window(*x) for x in zip(*(x.half() for x in (*pictures, *base)), strict=True)]
         chosen = [x for x, good in zip(found, useful.tolist(), strict=True) if good]
-        self.kept.extend(chosen or ([] if self.kept else found))
+        # Of their own, or each would hold the memory of its whole batch.
+        kept = chosen or ([] if self.kept else found)
+        self.kept.extend(Window(*(part.clone() for part in x)) for x in kept)
 
     def draw(self) -> Window:
         """At most DRAWN windows of one shape, at random."""
-        shape = self.kept[int(torch.randint(len(self.kept), ()))].logits.shape
-        alike = [x for x in self.kept if x.logits.shape == shape]
+        shape = shapes(self.kept[int(torch.randint(len(self.kept), ()))])
+        alike = [x for x in self.kept if shapes(x) == shape]
         drawn = [alike[i] for i in torch.randperm(len(alike))[:DRAWN].tolist()]
         return Window(*(torch.stack(x).float() for x in zip(*drawn, strict=True)))
+
+
+def shapes(window: Window) -> tuple[torch.Size, torch.Size]:
+    """At full size and at the base's."""
+    return window.frame.shape, window.logits.shape
 
 
 def refinement_loss(refinement: Refinement, batch: Window) -> tuple[Tensor, Tensor]:

@@ -145,17 +145,21 @@ class TrackingAligner:
         best = self.choose(frame_index, followed)
         if best is None or best.plate_index != first[0] or track.is_lost(best.fit.residual):
             followed += self.follow_spared(look)
-            followed += self.walk(look, near, followed)
+            followed += self.walk(look, near, followed) if track.follows else []
             best = self.choose(frame_index, followed)
         sought: list[Candidate] = []
-        if not track.is_new and (best is None or track.is_lost(best.fit.residual)):
+        due = track.is_due_for_a_look_around(frame_index)
+        if not (track.is_new and due) and (best is None or track.is_lost(best.fit.residual)):
             sought += self.find(near, look)
             best = self.choose(frame_index, followed + sought)
-        due = track.is_due_for_a_look_around(frame_index)
         if best is None or due or track.is_lost(best.fit.residual):
             known = {c.plate_index for c in followed + sought}
             wide = track.candidates(frame_index, True, window.low, window.high)
-            sought += self.find([i for i in wide if track.is_new or i not in near], look)
+            if track.is_new and due:
+                wide = list(dict.fromkeys([min(max(centre, window.low), window.high), *wide]))
+            else:
+                wide = [i for i in wide if i not in near]
+            sought += self.find(wide, look)
             best = self.choose(frame_index, followed + sought)
             if best and best.plate_index not in known:
                 beside = track.beside(best.plate_index, window.low, window.high)

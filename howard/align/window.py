@@ -58,6 +58,7 @@ class PlateWindow(Generic[Prepared]):
         Forward, frames are read as the centre moves; backward, many at once. A jump reads only
         what it needs. Raises InputError if the clean plate cannot be read.
         """
+        centre = max(centre, 0)
         if self._end is not None:
             centre = min(centre, self._end - 1)
         if self._is_far(centre):
