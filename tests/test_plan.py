@@ -298,7 +298,7 @@ def test_int8_is_signed_and_symmetric_as_tensorrt_takes_it(engine_plan, tmp_path
     import onnx
     from onnx import TensorProto, numpy_helper
 
-    monkeypatch.setattr(engine_plan, "SCENES", 1)
+    monkeypatch.setattr(engine_plan, "SCENES", 4)
     tiny = tiny_model(tmp_path / "tiny.onnx")
     model = onnx.load_from_string(engine_plan.typed_model(tiny, "int8"))
     stored = {t.name: t for t in model.graph.initializer}
