@@ -203,7 +203,7 @@ def cloth(seed: int, side: int) -> Picture:
     return levels(draw(rng, side, side))
 
 
-def levels(picture: textures.Image) -> Picture:
+def levels(picture: NDArray[np.float32]) -> Picture:
     """Of 255."""
     return np.asarray(np.clip(picture, 0, 1) * 255 + 0.5, np.uint8)
 
@@ -211,7 +211,7 @@ def levels(picture: textures.Image) -> Picture:
 def body(seed: int, side: int) -> Picture:
     """A drawn person in the middle of a wide picture, (side, 2 side, 1)."""
     alpha = silhouette(np.random.default_rng((2, seed)), side, 2 * side)
-    return np.asarray(np.clip(alpha, 0, 1) * 255 + 0.5, np.uint8)[..., None]
+    return levels(alpha)[..., None]
 
 
 def centre(alpha: Picture) -> float:

@@ -144,9 +144,7 @@ def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Valu
     scores = torch.rand(first.shape, generator=draw.generator, device=draw.device) * first
     at = scores.flatten(1).argmax(1)
     somebody = first.flatten(1).any(1)
-    rows = torch.arange(height, device=draw.device) * first.any(2)
-    top = torch.where(first.any(2), rows, height).amin(1)
-    tall = (rows.amax(1) - top).clamp(min=0)
+    _, tall = rows_of(first)
     repeat = lambda v: v.repeat_interleave(draw.frames, 0).reshape(-1, 1, 1, 1)  # noqa: E731
     size = draw.tensor(draw.uniform(0.15, 0.6)) * repeat(tall) + 8
     size = size.clamp(8, min(height, width))
@@ -162,15 +160,22 @@ def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Valu
     return torch.where(in_front, over(thing, layer), over(layer, thing))
 
 
+def rows_of(solid: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each picture (N, H, W): the first row in which it is solid, and how many more there are
+    to the last one; H and 0 if there is none."""
+    somewhere = solid.any(2)
+    rows = torch.arange(solid.shape[1], device=solid.device)
+    top = torch.where(somewhere, rows, solid.shape[1]).amin(1)
+    return top, (torch.where(somewhere, rows, 0).amax(1) - top).clamp(min=0)
+
+
 def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
     """Dress the foregrounds in pictures below random heights, as `people.patterned`; the picture
     stays where it is through a clip."""
     height, width = layer.shape[2:]
     colour, alpha = layer[:, :3], layer[:, 3:]
-    somewhere = (alpha > 0.5).any(3, keepdim=True)
     rows = torch.arange(height, device=draw.device).reshape(1, 1, -1, 1)
-    top = torch.where(somewhere, rows, height).amin(2, keepdim=True)
-    tall = (torch.where(somewhere, rows, 0).amax(2, keepdim=True) - top).clamp(min=0)
+    top, tall = (v.reshape(-1, 1, 1, 1) for v in rows_of(alpha[:, 0] > 0.5))
     neck = top + draw.tensor(draw.choice([0.0, 0.2, 0.5], [0.3, 0.5, 0.2])) * tall
     ys, xs = pixel_grid(height, width, draw.device)
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(neck), ys)
@@ -186,10 +191,8 @@ def robed(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
     """Put skirts, dresses and coats on the foregrounds, as `people.robed`; without waves."""
     height, width = layer.shape[2:]
     solid = layer[:, 3] > 0.5
-    rows = torch.arange(height, device=draw.device)
-    somewhere = solid.any(2)
-    head = torch.where(somewhere, rows, height).amin(1)
-    tall = (torch.where(somewhere, rows, 0).amax(1) + 1 - head).clamp(min=0)
+    head, below = rows_of(solid)
+    tall = below + 1
     top, hem = (
         head + (draw.tensor(draw.uniform(*span)).flatten() * tall).long()
         for span in ((0.3, 0.65), (0.8, 1.0))

@@ -148,22 +148,18 @@ class TrackingAligner:
             followed += self.walk(look, near, followed) if track.follows else []
             best = self.choose(frame_index, followed)
         sought: list[Candidate] = []
-        due = track.is_due_for_a_look_around(frame_index)
-        if not (track.is_new and due) and (best is None or track.is_lost(best.fit.residual)):
+        begins = track.is_new and track.follows  # then the window holds all that is worth a look
+        if not begins and (best is None or track.is_lost(best.fit.residual)):
             sought += self.find(near, look)
             best = self.choose(frame_index, followed + sought)
+        due = track.is_due_for_a_look_around(frame_index)
         if best is None or due or track.is_lost(best.fit.residual):
-            known = {c.plate_index for c in followed + sought}
             wide = track.candidates(frame_index, True, window.low, window.high)
-            if track.is_new and due:
-                wide = list(dict.fromkeys([min(max(centre, window.low), window.high), *wide]))
+            if begins:
+                wide = list(dict.fromkeys([self.in_window(centre), *wide]))
             else:
                 wide = [i for i in wide if i not in near]
-            sought += self.find(wide, look)
-            best = self.choose(frame_index, followed + sought)
-            if best and best.plate_index not in known:
-                beside = track.beside(best.plate_index, window.low, window.high)
-                sought += self.follow(beside, look, best.homography)
+            sought += self.look_around(frame_index, look, wide, followed + sought)
         few = max((c.inliers for c in followed + sought), default=0) < FEW_INLIERS
         if few and track.is_due_to_be_located(frame_index):
             sought += self.find([self.expected_index(frame_index)], look, thorough=True)
@@ -172,6 +168,17 @@ class TrackingAligner:
             alike = fit_whole(self.plate_size, self.frame_size)
             found = self.explaining(self.follow(near, look, alike))
         return found
+
+    def look_around(
+        self, frame_index: int, look: Look, wide: Sequence[int], known: list[Candidate]
+    ) -> list[Candidate]:
+        """By keypoints all over the window; if the best is among them, what lies beside it too."""
+        found = self.find(wide, look)
+        best = self.choose(frame_index, known + found)
+        if best is None or best.plate_index in {c.plate_index for c in known}:
+            return found
+        beside = self.track.beside(best.plate_index, self.window.low, self.window.high)
+        return found + self.follow(beside, look, best.homography)
 
     def explaining(self, followed: list[Candidate]) -> list[Candidate]:
         """Those that explain something: the flow agrees on something in any two pictures, after a
@@ -194,7 +201,10 @@ class TrackingAligner:
 
     def expected_index(self, frame_index: int) -> int:
         """Where the track leads, within the window."""
-        return min(max(self.track.predict(frame_index), self.window.low), self.window.high)
+        return self.in_window(self.track.predict(frame_index))
+
+    def in_window(self, index: int) -> int:
+        return min(max(index, self.window.low), self.window.high)
 
     def follow(
         self, indices: Sequence[int], look: Look, start_from: Homography | None
