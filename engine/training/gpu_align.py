@@ -46,8 +46,8 @@ def aligned(
     (N, 2, H, W): what is at x of the frame is at x + displacement of the plate, if that is
     `plausible`: in a plate of another place nothing is found."""
     height, width = alpha.shape[2:]
-    margin = max(3, round(PERSON_MARGIN * max(height, width))) | 1
-    near = F.max_pool2d(alpha, margin, 1, margin // 2) > PERSON_ALPHA
+    margin = max(1, round(PERSON_MARGIN * max(height, width)))
+    near = F.max_pool2d(alpha, 2 * margin + 1, 1, margin) > PERSON_ALPHA
     open_ = 1 - near.float() * draw.tensor(draw.chance(KNOWN))
     plate = matched(frame, plate, covered * open_)
     # A person, known or not, matches nothing in the plate and is not followed.

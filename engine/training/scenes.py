@@ -131,8 +131,8 @@ def as_aligned(
     size = view_size((width, height))
     person: NDArray[np.uint8] | None = None
     if rng.random() < 0.8:
-        margin = max(3, round(PERSON_MARGIN * max(size)))
-        near = cv2.dilate(alpha, np.ones((margin, margin), np.uint8)) > PERSON_ALPHA
+        side = 2 * max(1, round(PERSON_MARGIN * max(size))) + 1
+        near = cv2.dilate(alpha, np.ones((side, side), np.uint8)) > PERSON_ALPHA
         mask = cv2.resize(near.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         person = np.asarray(mask, np.uint8)
     small = [cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (frame, plate, covered)]

@@ -33,8 +33,10 @@ CERTAIN_SHARE = 0.6
 """Of the frame: where no person is known yet, this much is taken to be the place."""
 PERSON_ALPHA = 0.4
 """What the matte is less sure of may as well be the place."""
-PERSON_MARGIN = 0.04
-"""The person of the latest matte is widened by this share of the frame: they move."""
+PERSON_MARGIN = 0.02
+"""The person of the latest matte is widened by this share of the frame's longest side: they move.
+What lies beside them is what the field under them is carried on from: the more of it is seen the
+better, and on those who move faster little can be followed anyway."""
 MOST_PERSON = 0.75
 """A larger share of the frame than this is not believed to be the person."""
 
