@@ -93,7 +93,7 @@ def test_global_search_finds_a_start_that_the_window_does_not_hold():
         reader = Sampled(pictures)
         info = Pictures(pictures[:10]).info
         align = OpenCVAligner(info, reader, None, AlignOptions(search=search))
-        assert align.window.capacity < len(pictures)
+        assert align.search.window.capacity < len(pictures)
         indices[search] = align(frame).alignment
     assert abs(indices["global"].plate_index - 450) <= 12
     assert indices["global"].fallback is None

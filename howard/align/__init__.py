@@ -1,7 +1,7 @@
 """Align: for each frame of the shot, the clean-plate image that fits it best, warped onto it.
 
-This module is the stage's contract. `aligner.py` decides which clean-plate frames to try and to
-believe, with `plate_track.py` for its memory and `window.py` for the frames; all of that is the
+This module is the stage's contract. `aligner.py` makes the plate of what `search.py` finds in the
+clean plate, with `plate_track.py` for its memory and `window.py` for the frames; all of that is the
 same on every device. `operations.py` says what is asked of a device: `cpu.py` answers with OpenCV,
 `gpu.py` with the kernels of `kernels/`.
 """

@@ -1,8 +1,8 @@
 """What the aligner asks of a device: the arithmetic on pictures.
 
-`aligner.py` decides, `cpu.py` and `gpu.py` compute. Whatever is done to several clean-plate frames
-is asked for at once, so that a device can do it at once; homographies come and go at full
-resolution, as 3x3 float64 arrays of the host.
+`search.py` and `aligner.py` decide, `cpu.py` and `gpu.py` compute. Whatever is done to several
+clean-plate frames is asked for at once, so that a device can do it at once; homographies come and
+go at full resolution, as 3x3 float64 arrays of the host.
 """
 
 from __future__ import annotations
