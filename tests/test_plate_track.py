@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from howard.align.plate_track import LOCATE_EVERY, NEAR, WIDE_COUNT, PlateTrack
+from howard.align.plate_track import LOCATE_EVERY, LONGEST_STEP, NEAR, WIDE_COUNT, PlateTrack
 
 EYE = np.eye(3)
 
@@ -50,6 +50,25 @@ def test_what_the_lengths_say_of_the_pace_is_soon_forgotten():
     assert max(errors[3:]) <= 1
 
 
+def test_a_camera_that_stands_still_is_followed_though_the_lengths_say_that_it_hurries():
+    track = PlateTrack(4, 80)
+    track.accept(0, 19, EYE, 5.0)
+    assert track.predict(1) == 45
+    for i in range(1, 4):
+        assert 19 in track.candidates(i, False, 0, 79)
+        track.accept(i, 19, EYE, 5.0)
+        assert track.predict(i + 1) == 19
+
+
+def test_between_where_it_was_and_where_it_should_be_lies_the_track():
+    track = PlateTrack(100, 1000)
+    track.accept(0, 50, EYE, 5.0)
+    track.accept(1, 60, EYE, 5.0)
+    near = [track.is_on_track(2, index) for index in (60 - LONGEST_STEP, 65, 70 + LONGEST_STEP)]
+    far = [track.is_on_track(2, index) for index in (55 - LONGEST_STEP, 75 + LONGEST_STEP)]
+    assert (near, far) == ([True] * 3, [False] * 2)
+
+
 def test_a_pace_of_part_of_a_frame_is_kept_where_every_prediction_is_right():
     track = PlateTrack(shot_frames=31, plate_frames=43)
     for i in range(25):
@@ -76,7 +95,8 @@ def test_few_are_tried_first_while_planes_lie_where_they_were_predicted():
     assert tried[1:3] == [[42, 43], [43, 42]]
     track.accept(14, 45, EYE, 5.0, is_plane=False)
     tried.append(track.first_of(track.candidates(15, False, 0, 99), 15))
-    assert [len(indices) for indices in tried] == [len(NEAR), 2, 2, len(NEAR), len(NEAR)]
+    assert tried[0] == [41, 42, 40, 44, 37, 39]  # nothing has told the pace: where it was, too
+    assert [len(indices) for indices in tried[1:]] == [2, 2, len(NEAR), len(NEAR)]
 
 
 def test_a_run_is_located_at_its_first_frame_wherever_it_begins():

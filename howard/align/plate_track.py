@@ -21,7 +21,10 @@ NEAR = (0, 1, -1, 3, -4)
 """Offsets from the predicted index that every frame tries: the takes drift apart slowly, but a
 hand-held camera may stop or hurry."""
 LONGEST_STEP = max(abs(offset) for offset in NEAR)
-"""A match farther from the prediction is a relocation and says nothing about the pace."""
+"""A match farther than this from where the track was, from where it should be, and from all that
+lies between is a relocation and says nothing about the pace."""
+STILL = (0, 1, -1)
+"""Offsets from where the track was that are tried too while nothing has told the pace."""
 WIDE_COUNT = 14
 """About how many indices, evenly spread over the window, are added when the track is new, lost,
 or due for a look around: the takes' clocks may differ by seconds."""
@@ -38,6 +41,8 @@ PACE_GAIN = 0.1
 """Share of an error of the prediction, per frame, by which the pace is corrected: about ten frames'
 worth of memory. At first it is more: what the lengths say of the pace is no more than a guess,
 since a take may begin earlier or end later than the other."""
+CHANCE = 1
+"""An error of the prediction up to this may be chance, and leaves that guess some weight."""
 
 
 @dataclass
@@ -117,8 +122,18 @@ class PlateTrack:
             indices = list(range(-(-low // step) * step, high + 1, step))
         else:
             centre = min(max(self.predict(frame_index), low), high)
-            indices = [centre + offset for offset in NEAR if low <= centre + offset <= high]
+            indices = [centre + offset for offset in NEAR]
+            if self.position is not None and self.follows and not self.steps:
+                indices += [round(self.position) + offset for offset in STILL]
+            indices = [index for index in indices if low <= index <= high]
         return list(dict.fromkeys(indices))
+
+    def is_on_track(self, frame_index: int, plate_index: int) -> bool:
+        """Whether it lies between where the track was and where it should be, or near that."""
+        expected = self.predict(frame_index)
+        was = expected if self.position is None else round(self.position)
+        low, high = min(was, expected), max(was, expected)
+        return low - LONGEST_STEP <= plate_index <= high + LONGEST_STEP
 
     @staticmethod
     def wide_step(low: int, high: int) -> int:
@@ -151,11 +166,12 @@ class PlateTrack:
         predicted = plate_index if self.position is None else self.position + self.pace * frames
         error = plate_index - predicted
         jump = abs(plate_index - self.predict(frame_index))
-        self.is_steady = is_plane and jump == 0
-        if self.position is not None and frames > 0 and jump <= LONGEST_STEP:
+        self.is_steady = is_plane and jump == 0 and not self.is_new
+        if not self.is_new and frames > 0 and self.is_on_track(frame_index, plate_index):
             self.steps += 1
+            told = self.steps + (jump <= CHANCE)
             if jump:
-                self.pace += max(PACE_GAIN, 1 / (self.steps + 1)) * error / frames
+                self.pace += max(PACE_GAIN, 1 / told) * error / frames
         self.position = plate_index if jump else predicted
         self.last_frame_index = frame_index
         self.last_homography = homography

@@ -15,7 +15,7 @@ from howard.align.candidate import Candidate, Guess
 from howard.align.geometry import Homography, Size, fit_whole, is_plausible
 from howard.align.operations import Closeness, Look, Operations
 from howard.align.plate_index import PlateIndex
-from howard.align.plate_track import LONGEST_STEP, PlateTrack
+from howard.align.plate_track import PlateTrack
 from howard.align.window import PlateWindow
 from howard.decode import VideoReader
 
@@ -121,9 +121,9 @@ class PlateSearch:
         usual = min(c.cost for c in found)
         prices = []
         for c in found:
-            away = abs(c.plate_index - expected)
-            far = away > LONGEST_STEP and not self.track.is_new
-            prices.append(c.cost + (FAR_SHARE * usual if far else SWITCH_LEVELS * (away > 0)))
+            near = self.track.is_new or self.track.is_on_track(frame_index, c.plate_index)
+            switch = SWITCH_LEVELS * (c.plate_index != expected)
+            prices.append(c.cost + (switch if near else FAR_SHARE * usual))
         return found[int(np.argmin(prices))]
 
     def expected_index(self, frame_index: int) -> int:
