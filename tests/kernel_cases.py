@@ -57,6 +57,8 @@ bin, their mean by far less."""
 
 DESCENDED = Tolerance(1e-6, relative=1e-4)
 """Steps by medians and sums of float32: 1e-4 of a shift of 3 pixels is far below what counts."""
+EPIPOLE = Tolerance(0.02, relative=1e-3)
+"""Pixels of a point that float32 sums over a thousand samples find, in eight rounds."""
 ANYTHING = Tolerance(np.inf)
 """Memory that a kernel works in."""
 
@@ -667,6 +669,30 @@ def believe_flow() -> Iterator[Case]:
         limits = [F(1), F(0.4), F(3), 47, 25]
         args = [flow, trusted, around, field, has_field, *limits, *out]
         yield Case((5,), (256,), args, {"signal": ROUNDED, "sums": SUMS})
+
+
+# epipole.cu
+
+
+@case
+def find_epipole() -> Iterator[Case]:
+    height, width = 37, 61
+    ys, xs = np.mgrid[:height, :width].astype(F)
+    for at, turned in (((70.0, 12.0), 0), ((30.5, 20.5), 0), ((-4e5, 9e4), 0), ((70.0, 12.0), 1)):
+        away = np.dstack([at[0] - xs, at[1] - ys])
+        away /= np.hypot(*np.moveaxis(away, -1, 0))[..., None]
+        flow = away * rng().uniform(-3, 3, (height, width, 1)) + rng(1).normal(0, 0.05, away.shape)
+        flow[10:30, 20:40] = rng(2).normal(0, 3, (20, 20, 2))  # somebody
+        if turned:  # as a camera that rolls does to a picture that nobody aligned
+            flow = np.dstack([18 - ys, xs - 30]) / 10
+        trust = rng(3).random((height, width, 1))
+        signal = np.concatenate([flow * trust, trust], -1).astype(F)
+        for step, fewest in ((2, 200), (3, 10**6)):
+            limits = [F(0.1), F(0.3), fewest, F(0.7), 16, 2, F(0.75), 8]
+            args = [signal, width, height, step, *limits, np.full(4, -1, F)]
+            yield Case((1,), (256,), args, {"epipole": EPIPOLE})
+    nothing = [np.zeros((5, 7, 3), F), 7, 5, 1, F(0.1), F(0.3), 1, F(0.7), 16, 2, F(0.75), 8]
+    yield Case((1,), (256,), [*nothing, np.full(4, -1, F)], {"epipole": EXACT})
 
 
 # relight.cu

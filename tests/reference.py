@@ -853,6 +853,54 @@ def believe_flow(
     sums[:] = per_block(np.stack([trust * is_off, trust], -1))
 
 
+# epipole.cu
+
+
+def find_epipole(
+    signal,
+    width,
+    height,
+    step,
+    least_trust,
+    least_pixels,
+    fewest,
+    close,
+    wider,
+    wider_far,
+    share,
+    rounds,
+    epipole,
+):
+    samples = signal[::step, ::step].astype(float)
+    ys, xs = np.mgrid[:height:step, :width:step]
+    trust = samples[..., 2]
+    flow = samples[..., :2] / np.maximum(trust, 1e-9)[..., None]
+    counts = (trust > least_trust) & (np.hypot(*np.moveaxis(flow, -1, 0)) > least_pixels)
+    centre, side = np.array([width - 1, height - 1]) / 2, max(width, height)
+    places = (np.column_stack([xs[counts], ys[counts]]) - centre) / side
+    moved = places + flow[counts] / side
+    lines = np.cross(*(np.column_stack([p, np.ones(len(p))]) for p in (places, moved)))
+    trust, long = trust[counts], np.square(flow[counts]).sum(-1)
+    best, most = np.zeros(3), 0.0
+    for is_far in (0, 1) if len(trust) else ():
+        weight = trust / (1 + long)
+        for k in range(rounds):
+            sums = (lines * weight[:, None]).T @ lines
+            if is_far and k == 0:
+                sums = np.diag([0, 0, np.trace(sums)]) + np.pad(sums[:2, :2], (0, 1))
+            point = np.linalg.eigh(sums)[1][:, 0]
+            away = np.hypot(*(point[:2] - point[2] * places).T) + 1e-9
+            off = np.abs(lines @ point) / away * side
+            wide = close * max(1, (wider_far if is_far else wider) // 2**k)
+            weight = trust / (1 + (off / wide) ** 2) ** 2 / away**2
+        if trust[off < close].sum() > most:
+            best, most = point, trust[off < close].sum()
+    epipole[:] = 0
+    if len(trust) >= fewest and most >= share * trust.sum():
+        point = best * np.sign(best[np.abs(best).argmax()])
+        epipole[:] = *(point[:2] * side + centre * point[2]), point[2], 1
+
+
 # relight.cu
 
 

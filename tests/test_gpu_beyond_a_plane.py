@@ -145,6 +145,24 @@ def test_the_field_is_the_cpus(device, flow_of_cpu, is_known):
     assert share_off(got.get(), want, FIELD_PIXELS) < FIELD_SHARE
 
 
+@pytest.mark.parametrize("at", [(200.0, 30.0), None])
+def test_what_is_plausible_is_the_cpus(device, host_gpu, at):
+    """A field that moves away from a point; and one that turns, which no camera made."""
+    ys, xs = np.mgrid[: SIZE[1], : SIZE[0]]
+    away = np.dstack([at[0] - xs, at[1] - ys]) if at else np.dstack([48.0 - ys, xs - 80.0])
+    rng = np.random.default_rng(2)
+    flow = (away / 40 * rng.uniform(-1, 1, (*VIEW, 1) if at else 1)).astype(F)
+    flow[30:60, 60:90] = rng.normal(0, 4, (30, 30, 2))
+    trust = rng.uniform(0.05, 1, VIEW).astype(F)
+    want = field.plausible(flow, trust)
+    got = gpu_field.plausible(
+        *device(np.concatenate([flow * trust[..., None], trust[..., None]], 2))
+    )
+    assert host_gpu.downloads == []
+    assert (want.min() < 0.1) == (at is not None)
+    np.testing.assert_allclose(got.get(), want, atol=2e-3)
+
+
 def test_a_near_object_is_brought_to_its_place(device, host_gpu):
     """With the device's own flow."""
     frame, plate = near_object(5)

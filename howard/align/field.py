@@ -2,7 +2,8 @@
 
 Where the place is no plane (parallax) or the shutter rolls, the warped plate is still off. Dense
 flow from frame to plate says by how much, where it can be believed: where it is textured, agrees
-with its neighbours, leaves no difference, and outside the person. From there it is carried on,
+with its neighbours and with a rigid place (`epipolar.py`), leaves no difference, and outside the
+person. From there it is carried on,
 along surfaces and not across their edges, by a smoother that the plate's own picture guides (Min
 et al., *Fast Global Image Smoothing*, TIP 2014). The plate shows nobody, so that what lies under
 the person moves with the surface that it belongs to; and since the field is smooth, bounded, and
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.align.direct import Flow, coverage_levels, dense_flow, gradient
+from howard.align.epipolar import find_epipole, plausibility
 from howard.align.geometry import Homography
 from howard.align.view import View, agreement, texture_of
 
@@ -161,9 +163,17 @@ def residual_field(
             return None
         total = flow if field is None else displaced(field, flow) + flow
         reach = LIMIT * max(frame.size)
-        signal = np.clip(total, -reach, reach), trust
+        total = np.clip(total, -reach, reach)
+        signal = total, trust * plausible(total, trust)
         field = carried_on(*signal, now, smoothness, edge, no_evidence(person))
     return field
+
+
+def plausible(flow: Flow, trust: Trust) -> Trust:
+    """(h, w), how far each vector is one that two cameras can have made."""
+    xs, ys = (np.arange(count, dtype=np.float32) for count in trust.shape[::-1])
+    epipole = find_epipole(flow, trust)
+    return np.asarray(plausibility(flow[..., 0], flow[..., 1], xs, ys, epipole), np.float32)
 
 
 def filled(

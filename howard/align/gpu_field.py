@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from howard import cuda
+from howard.align import epipolar
+from howard.align.epipolar import CLOSE_PIXELS, CONSISTENT_SHARE, FEWEST, LEAST_PIXELS
 from howard.align.field import (
     COMPANY,
     DIFFERENCE_WINDOW,
@@ -70,9 +72,24 @@ def residual_field(frame: View, plate: Any, covered: Any, person: Any | None) ->
         signal, sums = evidence(detail, texture_of(now), here, person, field, finest)
         if field is None and share_off(sums) <= NEEDED_SHARE:
             return None
+        signal *= plausible(signal)[..., None]
         smooth(now, signal, smoothness, edge)
         field = signal[..., :2] / (signal[..., 2:] + F(no_evidence(person)))
     return field
+
+
+def plausible(signal: Any) -> Any:
+    """(h, w), how far each vector of a signal (h, w, 3) is one that two cameras can have made."""
+    cp, (height, width) = cuda.cupy(), signal.shape[:2]
+    epipole = cp.empty(4, "float32")
+    widths = (wider for wider, _ in epipolar.STARTS)
+    seen = F(epipolar.LEAST_TRUST), F(LEAST_PIXELS), FEWEST
+    limits = *seen, F(CLOSE_PIXELS), *widths, F(CONSISTENT_SHARE), epipolar.ROUNDS
+    args = signal, width, height, epipolar.sampling(height, width), *limits, epipole
+    cuda.kernel("epipole", "find_epipole")((1,), (BLOCK,), args)
+    xs, ys = (cp.arange(count, dtype="float32") for count in (width, height))
+    flow = signal[..., :2] / cp.maximum(signal[..., 2:], F(1e-9))
+    return epipolar.plausibility(flow[..., 0], flow[..., 1], xs, ys, epipole)
 
 
 def is_plane(frame: Any, plate: Any, homography: Homography, person: Any | None) -> bool:
