@@ -13,9 +13,9 @@ __device__ __forceinline__ void smallest_direction(const float* sums, double* di
   m[0][2] = m[2][0] = a[1] * a[4] - a[2] * a[3];
   m[1][2] = m[2][1] = a[1] * a[2] - a[0] * a[4];
   for (int squared = 0; squared < 6; squared++) {
-    double trace = m[0][0] + m[1][1] + m[2][2], p[3][3];
+    double trace = m[0][0] + m[1][1] + m[2][2], by = trace > 0. ? 1. / trace : 0., p[3][3];
     for (int i = 0; i < 3; i++)
-      for (int j = 0; j < 3; j++) p[i][j] = trace > 0. ? m[i][j] / trace : 0.;
+      for (int j = 0; j < 3; j++) p[i][j] = m[i][j] * by;
     for (int i = 0; i < 3; i++)
       for (int j = 0; j < 3; j++)
         m[i][j] = p[i][0] * p[0][j] + p[i][1] * p[1][j] + p[i][2] * p[2][j];
@@ -55,7 +55,7 @@ struct Samples {
       if (epipole) {
         float ex = (float)epipole[0], ey = (float)epipole[1], ew = (float)epipole[2];
         float across = ex - ew * x, down = ey - ew * y;
-        float away = sqrtf(across * across + down * down) + 1e-9f;
+        float away = sqrtf(across * across + down * down) + 0.1f / side;
         float off = fabsf(line[0] * ex + line[1] * ey + line[2] * ew) / away * side;
         float root = (1.f + off / wide * (off / wide)) * away;
         weight = trust / (root * root);
@@ -81,21 +81,23 @@ extern "C" __global__ void find_epipole(const float* signal, int width, int heig
                                         float close, int wider, int wider_far, float share,
                                         int rounds, float* epipole) {
   __shared__ float of_warps[WARPS][9];
+  __shared__ double point[3];
   Samples samples = {signal, width, height, step, least_trust, least_pixels, close};
   float sums[9], most = -1.f;
   double best[3] = {};
   for (int far = 0; far < 2; far++) {
-    double point[3];
     samples.sum(nullptr, close, sums, of_warps);
     if (far) {
       sums[5] += sums[0] + sums[3];
       sums[2] = sums[4] = 0.f;
     }
     for (int round = 0; round < rounds; round++) {
-      smallest_direction(sums, point);
+      if (threadIdx.x == 0) smallest_direction(sums, point);  // doubles are slow on most GPUs
+      __syncthreads();
       samples.sum(point, close * max(1, (far ? wider_far : wider) >> round), sums, of_warps);
     }
-    if (sums[7] > most) {
+    bool is_found = point[0] != 0. || point[1] != 0. || point[2] != 0.;
+    if (is_found && sums[7] > most) {
       most = sums[7];
       for (int k = 0; k < 3; k++) best[k] = point[k];
     }

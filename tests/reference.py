@@ -889,7 +889,7 @@ def find_epipole(
             if is_far and k == 0:
                 sums = np.diag([0, 0, np.trace(sums)]) + np.pad(sums[:2, :2], (0, 1))
             point = np.linalg.eigh(sums)[1][:, 0]
-            away = np.hypot(*(point[:2] - point[2] * places).T) + 1e-9
+            away = np.hypot(*(point[:2] - point[2] * places).T) + 0.1 / side
             off = np.abs(lines @ point) / away * side
             wide = close * max(1, (wider_far if is_far else wider) // 2**k)
             weight = trust / (1 + (off / wide) ** 2) ** 2 / away**2

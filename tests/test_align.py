@@ -142,7 +142,11 @@ def test_a_short_shot_finds_its_time_in_a_long_plate():
     plates = [with_near_thing(view(scene, i - 40, 0), 40 + 5 * i) for i in range(70)]
     align = aligner(plates, shot_frames=14)
     at = [27 + i for i in range(6)] + [37 + i for i in range(6)]  # the camera hurries once
-    found = [align(Frame(i, i / 30, plates[t])).alignment.plate_index for i, t in enumerate(at)]
+    found = []
+    for i, t in enumerate(at):
+        plate = align(Frame(i, i / 30, plates[t]))
+        align.observe(plate, np.zeros((270, 480), np.float32))
+        found.append(plate.alignment.plate_index)
     assert found[:6] == pytest.approx(at[:6], abs=1)
     assert found[8:] == pytest.approx(at[8:], abs=1)
 
@@ -157,6 +161,16 @@ def test_the_track_walks_to_where_a_camera_that_hurried_is():
         assert plate.alignment.plate_index == i
     align.operations.find = lambda frame, plates, thorough=False: [None] * len(plates)
     assert align(Frame(22, 0.7, plates[29])).alignment.plate_index == pytest.approx(29, abs=1)
+
+
+def test_the_second_frame_is_found_between_where_the_first_was_and_where_the_lengths_say():
+    scene = place()
+    plates = [with_near_thing(view(scene, i - 40, 0), 40 + 4 * i) for i in range(80)]
+    align = aligner(plates, shot_frames=4)
+    for i, at in enumerate((19, 30)):
+        plate = align(Frame(i, i / 30, plates[at]))
+        align.observe(plate, np.zeros((270, 480), np.float32))
+        assert plate.alignment.plate_index == pytest.approx(at, abs=1)
 
 
 @pytest.mark.parametrize("search", ["nearest", "track"])

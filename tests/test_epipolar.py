@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from howard.align.epipolar import FEWEST, SAMPLES, find_epipole, sampling
+from howard.align.epipolar import FEWEST, find_epipole, sampling
 from howard.align.field import plausible
 
 F = np.float32
@@ -66,9 +66,10 @@ def test_without_an_epipole_everything_is_plausible():
 
 def test_few_samples_say_nothing():
     step = sampling(*SIZE)
-    assert step == round(WIDTH / SAMPLES)
+    assert step == 2
     flow, _ = seen_from_two_places()
-    for count, known in ((FEWEST - 1, 0), (2 * FEWEST, 1)):
+    flow += np.sign(flow)  # none so short that it says nothing
+    for count, known in ((FEWEST - 1, 0), (FEWEST, 1)):
         trust = np.zeros(SIZE, F)
         looked_at = np.zeros(trust[::step, ::step].shape, F)
         looked_at.flat[:count] = 1

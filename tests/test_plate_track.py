@@ -60,6 +60,16 @@ def test_a_camera_that_stands_still_is_followed_though_the_lengths_say_that_it_h
         assert track.predict(i + 1) == 19
 
 
+def test_what_is_at_hand_holds_where_it_was_while_nothing_has_told_the_pace():
+    track = PlateTrack(4, 800)
+    assert track.centre(0) == 0
+    track.accept(0, 300, EYE, 5.0)
+    assert (track.centre(1), track.predict(1)) == (300, 566)
+    assert track.centre(3) == track.predict(3)  # lost meanwhile
+    track.accept(1, 301, EYE, 5.0)
+    assert track.centre(2) == track.predict(2) == 302
+
+
 def test_between_where_it_was_and_where_it_should_be_lies_the_track():
     track = PlateTrack(100, 1000)
     track.accept(0, 50, EYE, 5.0)

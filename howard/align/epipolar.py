@@ -30,7 +30,8 @@ CONSISTENT_SHARE = 0.75
 ROUNDS = 8
 STARTS = ((16, False), (2, True))
 """Tried in turn: what is close is at first so many times as wide, in each round that follows half
-of it; and whether the search begins at infinity, where the epipole of cameras side by side is."""
+of it; and whether the search begins at infinity, where the epipole of cameras side by side is. The
+kernel has these two in this order."""
 OFF_PIXELS, OFF_SHARE = 1.5, 0.2
 """A vector that is off its line by so many pixels, and this share of its length, counts a half;
 less is noise, and what bent lenses and rolling shutters do."""
@@ -61,7 +62,7 @@ def find_epipole(flow: NDArray[np.float32], trust: NDArray[np.float32]) -> Epipo
             if far and k == 0:
                 sums[2] = sums[:, 2] = 0, 0, np.trace(sums)
             epipole = np.linalg.eigh(sums)[1][:, 0]
-            away = np.hypot(epipole[0] - epipole[2] * x, epipole[1] - epipole[2] * y) + 1e-9
+            away = np.hypot(epipole[0] - epipole[2] * x, epipole[1] - epipole[2] * y) + 0.1 / side
             off = np.abs(lines @ epipole) / away * side
             close = CLOSE_PIXELS * max(1, wider >> k)
             weight = trust / ((1 + (off / close) ** 2) * away) ** 2

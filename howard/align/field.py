@@ -3,11 +3,11 @@
 Where the place is no plane (parallax) or the shutter rolls, the warped plate is still off. Dense
 flow from frame to plate says by how much, where it can be believed: where it is textured, agrees
 with its neighbours and with a rigid place (`epipolar.py`), leaves no difference, and outside the
-person. From there it is carried on,
-along surfaces and not across their edges, by a smoother that the plate's own picture guides (Min
-et al., *Fast Global Image Smoothing*, TIP 2014). The plate shows nobody, so that what lies under
-the person moves with the surface that it belongs to; and since the field is smooth, bounded, and
-falls to nothing where there is no evidence, it cannot shape the plate into a person.
+person. From there it is carried on, along surfaces and not across their edges, by a smoother that
+the plate's own picture guides (Min et al., *Fast Global Image Smoothing*, TIP 2014). The plate
+shows nobody, so that what lies under the person moves with the surface that it belongs to; and
+since the field is smooth, bounded, and falls to nothing where there is no evidence, it cannot shape
+the plate into a person.
 """
 
 from __future__ import annotations

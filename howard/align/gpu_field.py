@@ -8,7 +8,6 @@ import numpy as np
 
 from howard import cuda
 from howard.align import epipolar
-from howard.align.epipolar import CLOSE_PIXELS, CONSISTENT_SHARE, FEWEST, LEAST_PIXELS
 from howard.align.field import (
     COMPANY,
     DIFFERENCE_WINDOW,
@@ -82,9 +81,10 @@ def plausible(signal: Any) -> Any:
     """(h, w), how far each vector of a signal (h, w, 3) is one that two cameras can have made."""
     cp, (height, width) = cuda.cupy(), signal.shape[:2]
     epipole = cp.empty(4, "float32")
-    widths = (wider for wider, _ in epipolar.STARTS)
-    seen = F(epipolar.LEAST_TRUST), F(LEAST_PIXELS), FEWEST
-    limits = *seen, F(CLOSE_PIXELS), *widths, F(CONSISTENT_SHARE), epipolar.ROUNDS
+    (wider, _), (wider_far, _) = epipolar.STARTS
+    seen = F(epipolar.LEAST_TRUST), F(epipolar.LEAST_PIXELS), epipolar.FEWEST
+    widths = F(epipolar.CLOSE_PIXELS), wider, wider_far
+    limits = *seen, *widths, F(epipolar.CONSISTENT_SHARE), epipolar.ROUNDS
     args = signal, width, height, epipolar.sampling(height, width), *limits, epipole
     cuda.kernel("epipole", "find_epipole")((1,), (BLOCK,), args)
     xs, ys = (cp.arange(count, dtype="float32") for count in (width, height))

@@ -92,6 +92,17 @@ class PlateTrack:
             return round(frame_index * self.proportion())
         return round(self.position + self.pace * (frame_index - self.last_frame_index))
 
+    def is_unsure(self, frame_index: int) -> bool:
+        """Whether it is known where the frame before was, and nothing has told the pace."""
+        is_next = frame_index - self.last_frame_index == 1
+        return self.follows and not self.is_new and not self.steps and is_next
+
+    def centre(self, frame_index: int) -> int:
+        """Of the part of the clean plate that must be at hand."""
+        if self.position is not None and self.is_unsure(frame_index):
+            return round(self.position)
+        return self.predict(frame_index)
+
     def is_due_for_a_look_around(self, frame_index: int) -> bool:
         """Whether to try the wide offsets too, whatever the near ones give."""
         return self.follows and (self.is_new or frame_index % LOOK_AROUND_EVERY == 0)
@@ -123,8 +134,8 @@ class PlateTrack:
         else:
             centre = min(max(self.predict(frame_index), low), high)
             indices = [centre + offset for offset in NEAR]
-            if self.position is not None and self.follows and not self.steps:
-                indices += [round(self.position) + offset for offset in STILL]
+            if self.is_unsure(frame_index):
+                indices += [self.centre(frame_index) + offset for offset in STILL]
             indices = [index for index in indices if low <= index <= high]
         return list(dict.fromkeys(indices))
 

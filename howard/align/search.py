@@ -15,7 +15,7 @@ from howard.align.candidate import Candidate, Guess
 from howard.align.geometry import Homography, Size, fit_whole, is_plausible
 from howard.align.operations import Closeness, Look, Operations
 from howard.align.plate_index import PlateIndex
-from howard.align.plate_track import PlateTrack
+from howard.align.plate_track import LONGEST_STEP, PlateTrack
 from howard.align.window import PlateWindow
 from howard.decode import VideoReader
 
@@ -27,7 +27,7 @@ of it, less than a view that really fits better."""
 FEW_INLIERS = 40
 """With fewer, and nothing to follow, a thorough search is worth its time."""
 FAR_SHARE = 0.25
-"""How much lower, in shares of the cost, for one far from it: the takes seldom jump."""
+"""How much lower, in shares of the cost, for one that is off the track: the takes seldom jump."""
 WALK, WALK_STEPS = 3, (1, 3)
 """How often the track may be left in one frame, and how far at a time."""
 TEXTURE_WEIGHT = 0.5
@@ -60,7 +60,7 @@ class PlateSearch:
     def candidates(self, frame_index: int, look: Look) -> list[Candidate]:
         """Near ones from the last homography; by keypoints where that is not enough."""
         track, window = self.track, self.window
-        centre = track.predict(frame_index)
+        centre = track.centre(frame_index)
         if self.index and track.is_due_to_be_located(frame_index):
             located = self.index.locate(look)
             centre = centre if located is None else located
@@ -150,16 +150,18 @@ class PlateSearch:
         return self.judged(look, guesses)
 
     def walk(self, look: Look, near: Sequence[int], followed: list[Candidate]) -> list[Candidate]:
-        """Farther ones, as long as the best is the outermost that was tried: where the takes' paces
-        part, it leads to where they are now."""
+        """Farther ones, as long as nothing was tried beside the best, before or after it: where the
+        takes' paces part, it leads to where they are now."""
         tried, found = set(near), list[Candidate]()
         for _ in range(WALK):
             best = min(followed + found, key=lambda c: c.cost, default=None)
-            if best is None or best.plate_index not in (min(tried), max(tried)):
+            if best is None:
                 break
-            way = -1 if best.plate_index == min(tried) else 1
-            farther = [best.plate_index + way * step for step in WALK_STEPS]
+            untried = [way for way in (-1, 1) if not is_tried(tried, best.plate_index, way)]
+            farther = [best.plate_index + way * step for way in untried for step in WALK_STEPS]
             farther = [i for i in farther if self.window.low <= i <= self.window.high]
+            if not farther:
+                break
             tried.update(farther)
             found += self.explaining(self.follow(farther, look, best.homography))
         return found
@@ -237,3 +239,8 @@ class PlateSearch:
     def looks(self, indices: Iterable[int]) -> list[Look]:
         """What was prepared of clean-plate frames of the window."""
         return [self.window.get(index)[1] for index in indices]
+
+
+def is_tried(tried: set[int], index: int, way: int) -> bool:
+    """Whether something was, within a step of the track this way from an index."""
+    return any(index + way * step in tried for step in range(1, LONGEST_STEP + 1))
