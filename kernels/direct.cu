@@ -180,24 +180,53 @@ __device__ __forceinline__ void to_pixels(const double* from, double scale, doub
   for (int k = 0; k < 9; k++) to[k] = (k < 6 ? (h[k] + h[6 + k % 3]) / scale : h[k]) / h[8];
 }
 
+// Adds points of the plate, (x, y), at their places in the frame by the homography.
+__device__ __forceinline__ void hold(const double (*ends)[2], const double* h, double w,
+                                     double (&sums)[SUMS]) {
+  for (int k = 0; k < 4; k++) {
+    Point p = {{ends[k][0], ends[k][1], 1.0}};
+    double z = h[6] * p.q[0] + h[7] * p.q[1] + 1.0;
+    p.u = (h[0] * p.q[0] + h[1] * p.q[1] + h[2]) / z;
+    p.v = (h[3] * p.q[0] + h[4] * p.q[1] + h[5]) / z;
+    accumulate(p, w, sums);
+  }
+}
+
 #define FIT 13  // numbers that come of it
 
 // One block of BLOCK threads per plate, on a grid (1, 1, N): the homography frame_from_plate that
 // the vectors agree on, by least squares with the weights of Geman and McClure, round by round at
-// the widths given, in pixels. fits (N, FIT): the homography, its last entry 1; the share of the
+// the widths given, in pixels; the frame's corners, with corner_share of the vectors' weight
+// together, hold to where they were the round before. fits (N, FIT): the homography, its last entry 1; the share of the
 // weight within near_pixels of it; the number of points, of those with less than `matched` levels
 // left, and of these within near_pixels. The homography is 0 with fewer than `fewest` points, or
 // if there is none.
 extern "C" __global__ void fit_vectors(const float* vectors, int width, int height, int stride,
                                        int columns, int rows, const double* homographies,
-                                       const double* widths, int rounds, float matched,
-                                       float near_pixels, int fewest, double* fits) {
+                                       const double* widths, int rounds, double corner_share,
+                                       float matched, float near_pixels, int fewest,
+                                       double* fits) {
   __shared__ double of_warps[WARPS][SUMS], sums[SUMS], system[8][COLUMNS], h[9];
+  __shared__ double ends[4][2];
   int points = columns * rows;
   double scale = 2.0 / max(width, height);
   vectors += 4 * (size_t)blockIdx.z * points;
   fits += FIT * blockIdx.z;
-  if (threadIdx.x == 0) to_unit(homographies + 18 * blockIdx.z, scale, h);
+  double total[1] = {};
+  for (int i = threadIdx.x; i < points; i += BLOCK) total[0] += vectors[4 * i + 2];
+  add_up(total, of_warps, sums);
+  if (threadIdx.x == 0) {
+    double back[9];
+    to_unit(homographies + 18 * blockIdx.z, scale, h);
+    to_unit(homographies + 18 * blockIdx.z + 9, scale, back);
+    for (int k = 0; k < 4; k++) {
+      double u = k % 2 * (width - 1) * scale - 1.0, v = k / 2 * (height - 1) * scale - 1.0;
+      double z = back[6] * u + back[7] * v + back[8];
+      ends[k][0] = (back[0] * u + back[1] * v + back[2]) / z;
+      ends[k][1] = (back[3] * u + back[4] * v + back[5]) / z;
+    }
+  }
+  double of_corner = corner_share * sums[0] / 4;
   __syncthreads();
   for (int round = 0; round < rounds; round++) {
     double own[SUMS] = {};
@@ -207,6 +236,7 @@ extern "C" __global__ void fit_vectors(const float* vectors, int width, int heig
       double share = p.off / widths[round], falloff = 1.0 + share * share;
       accumulate(p, vectors[4 * i + 2] / (falloff * falloff), own);
     }
+    if (threadIdx.x == 0) hold(ends, h, of_corner, own);
     add_up(own, of_warps, sums);
     solve(sums, system, h);
   }

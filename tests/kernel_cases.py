@@ -998,9 +998,10 @@ def fit_vectors() -> Iterator[Case]:
     vectors[2, 30:, 2] = 0  # too few
     begin[0] = begin[2]  # one that is to be found
     widths = np.array([6, 3, 1.5, 0.75, 0.4, 0.4])
-    args = [vectors, width, height, stride, columns, rows, begin, widths, 6]
-    args += [F(24), F(1), 50, np.full((3, 13), -1.0)]
-    yield Case((1, 1, 3), (256,), args, {"fits": FITTED})
+    for corner_share in (0.0, 3e-4, 0.1):
+        args = [vectors, width, height, stride, columns, rows, begin, widths, 6]
+        args += [np.float64(corner_share), F(24), F(1), 50, np.full((3, 13), -1.0)]
+        yield Case((1, 1, 3), (256,), args, {"fits": FITTED})
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1333,6 +1333,7 @@ def fit_vectors(
     homographies,
     widths,
     rounds,
+    corner_share,
     matched,
     near_pixels,
     fewest,
@@ -1351,12 +1352,17 @@ def fit_vectors(
             continue
         homography = homographies[n, 0].reshape(3, 3)
         p, f = project(unit, plate), project(unit, frame)
+        ends = np.array([[x, y] for x in (0, width - 1) for y in (0, height - 1)], float)
+        begun = project(np.linalg.inv(homography), ends)
+        p = np.vstack([p, project(unit, begun)])
         zero, one = np.zeros((len(p), 3)), np.ones((len(p), 1))
-        across = np.hstack([p, one, zero, -f[:, :1] * p])
-        along = np.hstack([zero, p, one, -f[:, 1:] * p])
         for scale_pixels in widths[:rounds]:
             off = np.hypot(*(project(homography, plate) - frame).T)
             w = weight / (1 + (off / scale_pixels) ** 2) ** 2
+            w = np.append(w, np.full(4, corner_share * weight.sum() / 4))
+            f = project(unit, np.vstack([frame, project(homography, begun)]))
+            across = np.hstack([p, one, zero, -f[:, :1] * p])
+            along = np.hstack([zero, p, one, -f[:, 1:] * p])
             normal = (across.T * w) @ across + (along.T * w) @ along
             right = (across.T * w) @ f[:, 0] + (along.T * w) @ f[:, 1]
             entries = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(8), right)

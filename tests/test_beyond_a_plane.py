@@ -105,8 +105,20 @@ def test_the_fit_ignores_vectors_that_lie_elsewhere():
     plate = rng.uniform(0, 1, (800, 2)) * SIZE
     frame = project(truth, plate)
     frame[:250] += rng.normal(0, 30, (250, 2))
-    found = fit(plate, frame, np.ones(800), np.eye(3))
+    found = fit(plate, frame, np.ones(800), np.eye(3), SIZE)
     assert np.abs(project(found, corners(*SIZE)) - project(truth, corners(*SIZE))).max() < 0.01
+
+
+def test_a_sky_without_texture_does_not_fold():
+    """A thing before the lowest strip of a place, whose parallax one homography explains by folding
+    all that lies above: the upper corners moved by 240 to 430 pixels."""
+    rng = np.random.default_rng(0)
+    near = rng.uniform((0.35, 0.8), (0.65, 1), (120, 2)) * SIZE
+    far = rng.uniform((0, 0.93), 1, (60, 2)) * SIZE
+    frame = np.vstack([near + (2, -6) + (near - 240) * 0.1, far + (4, 0)])
+    frame += rng.normal(0, 0.4, frame.shape)
+    found = fit(np.vstack([near, far]), frame, np.ones(180), np.eye(3), SIZE)
+    assert np.abs(project(found, corners(*SIZE)) - corners(*SIZE)).max() < 60
 
 
 def test_the_textures_of_two_exposures_agree_and_those_of_two_places_do_not():

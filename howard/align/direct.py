@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.geometry import Homography, Size, project
+from howard.align.geometry import Homography, Size, corners, project
 
 VECTORS = 3600
 """How many vectors of the flow are fitted, on a regular grid."""
@@ -33,6 +33,9 @@ MATCHED_LEVELS = 24.0
 IN_PERSON = 0.25
 """Weight where the person of the latest matte may be: their own points agree on nothing, and what
 a wrong matte took for them must be able to speak."""
+CORNER_SHARE = 1e-3
+"""Weight of the frame's corners, in shares of the vectors': what is seen of the place may leave
+them open, and a sky without texture must not fold."""
 FEWEST_POINTS = 50
 SURELY_INSIDE = 250
 """Of 255: a sample of the plate's coverage above it has all its data."""
@@ -182,7 +185,7 @@ def refined(
     weight = (places.weight[seen] / (1 + 2 * off * off)).astype(np.float64)
     points = places.points[seen].astype(np.float64)
     plate_points = project(np.asarray(np.linalg.inv(start), np.float64), moved)
-    homography = fit(plate_points, points, weight, start)
+    homography = fit(plate_points, points, weight, start, size)
     if homography is None:
         return None
     near = np.hypot(*(project(homography, plate_points) - points).T) < NEAR_PIXELS
@@ -201,9 +204,12 @@ def fit(
     frame: NDArray[np.float64],
     weight: NDArray[np.float64],
     start: Homography,
+    size: Size,
 ) -> Homography | None:
     """Reweighted least squares (Geman-McClure, the scale falling) of frame = H plate, (N, 2) both;
-    linear in H's first eight entries, on coordinates brought to about [-1, 1]."""
+    linear in H's first eight entries, on coordinates brought to about [-1, 1]. The corners of the
+    frame, of this size, hold a little to where they were, round by round, which changes nothing
+    where the points say where they belong."""
     scale = 2 / np.abs(frame).max()
     shift = np.array([[scale, 0, -1], [0, scale, -1], [0, 0, 1]])
     grow = np.linalg.inv(shift)
@@ -212,10 +218,15 @@ def fit(
     products = (p[:, None] * p).reshape(9, -1)
     targets = np.stack([np.ones_like(u), u, v, u * u + v * v])
     found = shift @ start @ grow
+    ends = np.vstack(
+        [project(np.asarray(np.linalg.inv(found)), corners(*size) * scale - 1).T, np.ones(4)]
+    )
+    hold = CORNER_SHARE * weight.sum() / 4
     for width in SCALES:
         x, y, w = found @ p
         squared = ((x / w - u) ** 2 + (y / w - v) ** 2) / (width * scale) ** 2
-        normal, right = normal_equations((targets * (weight / (1 + squared) ** 2)) @ products.T)
+        moments = (targets * (weight / (1 + squared) ** 2)) @ products.T
+        normal, right = normal_equations(moments + hold * moments_of(found, ends))
         try:
             entries = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(8), right)
         except np.linalg.LinAlgError:
@@ -227,6 +238,15 @@ def fit(
     if abs(homography[2, 2]) < 1e-9:
         return None
     return np.asarray(homography / homography[2, 2])
+
+
+def moments_of(homography: Homography, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moments, as `normal_equations` takes them, of points (3, N) of the plate and their places in
+    the frame by this homography."""
+    x, y, w = homography @ points
+    u, v = x / w, y / w
+    targets = np.stack([np.ones_like(u), u, v, u * u + v * v])
+    return np.asarray(targets @ (points[:, None] * points).reshape(9, -1).T)
 
 
 def normal_equations(moments: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from howard import cuda
 from howard.align.direct import (
+    CORNER_SHARE,
     FEWEST_POINTS,
     IN_PERSON,
     MATCHED_LEVELS,
@@ -161,6 +162,7 @@ def fitted(
     weigh_vectors(blocks, (BLOCK,), (*seen, cp.float32(TEXTURE), matched, vectors))
     fits = cp.empty((count, FIT), cp.float64)
     near = matched, cp.float32(NEAR_PIXELS), FEWEST_POINTS
-    args = (vectors, width, height, *grid, homographies, widths, len(SCALES), *near, fits)
+    held = len(SCALES), np.float64(CORNER_SHARE)
+    args = (vectors, width, height, *grid, homographies, widths, *held, *near, fits)
     cuda.kernel("direct", "fit_vectors")((1, 1, count), (BLOCK,), args)
     return fits
