@@ -22,7 +22,15 @@ from benchmarks.kernel_frames import (
     tiled,
 )
 from benchmarks.kernel_work import EXACT, ROUNDED, SOLVED, TIES, Launch, Maker, Size, Work
-from howard.align.direct import FEWEST_POINTS, MATCHED_LEVELS, NEAR_PIXELS, SCALES, TEXTURE, VECTORS
+from howard.align.direct import (
+    CORNER_SHARE,
+    FEWEST_POINTS,
+    MATCHED_LEVELS,
+    NEAR_PIXELS,
+    SCALES,
+    TEXTURE,
+    VECTORS,
+)
 from howard.align.geometry import project
 from howard.align.view import AGREEMENT_WINDOW, view_size
 from howard.cuda import TILE, tiles
@@ -145,7 +153,8 @@ def fit_vectors(size: Size) -> Work:
     vectors[..., 2:] = random(2).random(vectors[..., 2:].shape) * (1, 40)
     both = np.stack([starts, np.linalg.inv(starts)], 1).reshape(PLATES, 2, 9)
     limits = F(MATCHED_LEVELS), F(NEAR_PIXELS), FEWEST_POINTS, np.zeros((PLATES, 13))
-    args = vectors, *view, stride, columns, rows, both, np.array(SCALES), len(SCALES), *limits
+    rounds = np.array(SCALES), len(SCALES), np.float64(CORNER_SHARE)
+    args = vectors, *view, stride, columns, rows, both, *rounds, *limits
     step = Launch("direct", "fit_vectors", (1, 1, PLATES), (256,), args)
     return Work((step,), {"fits": SOLVED})
 
