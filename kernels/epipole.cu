@@ -20,10 +20,11 @@ __device__ __forceinline__ void smallest_direction(const float* sums, double* di
       for (int j = 0; j < 3; j++)
         m[i][j] = p[i][0] * p[0][j] + p[i][1] * p[1][j] + p[i][2] * p[2][j];
   }
-  int at = m[1][1] > m[0][0] ? 1 : 0;
-  if (m[2][2] > m[at][at]) at = 2;
-  double length = sqrt(m[0][at] * m[0][at] + m[1][at] * m[1][at] + m[2][at] * m[2][at]);
-  for (int i = 0; i < 3; i++) direction[i] = length > 0. ? m[i][at] / length : 0.;
+  bool is_first = m[0][0] >= m[1][1] && m[0][0] >= m[2][2], is_second = m[1][1] >= m[2][2];
+  double v[3];  // the column with the largest diagonal
+  for (int i = 0; i < 3; i++) v[i] = is_first ? m[i][0] : is_second ? m[i][1] : m[i][2];
+  double length = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+  for (int i = 0; i < 3; i++) direction[i] = length > 0. ? v[i] / length : 0.;
 }
 
 // What samples say of an epipole: sums over a block of BLOCK threads, for every thread, of the
@@ -81,10 +82,10 @@ extern "C" __global__ void find_epipole(const float* signal, int width, int heig
                                         float close, int wider, int wider_far, float share,
                                         int rounds, float* epipole) {
   __shared__ float of_warps[WARPS][9];
-  __shared__ double point[3];
+  __shared__ double point[3], best[3];
   Samples samples = {signal, width, height, step, least_trust, least_pixels, close};
   float sums[9], most = -1.f;
-  double best[3] = {};
+  if (threadIdx.x == 0) best[0] = best[1] = best[2] = 0.;  // its own alone
   for (int far = 0; far < 2; far++) {
     samples.sum(nullptr, close, sums, of_warps);
     if (far) {
@@ -99,16 +100,18 @@ extern "C" __global__ void find_epipole(const float* signal, int width, int heig
     bool is_found = point[0] != 0. || point[1] != 0. || point[2] != 0.;
     if (is_found && sums[7] > most) {
       most = sums[7];
-      for (int k = 0; k < 3; k++) best[k] = point[k];
+      if (threadIdx.x == 0)
+        for (int k = 0; k < 3; k++) best[k] = point[k];
     }
   }
   if (threadIdx.x) return;
-  int largest = fabs(best[1]) > fabs(best[0]) ? 1 : 0;
-  if (fabs(best[2]) > fabs(best[largest])) largest = 2;
-  double sign = best[largest] < 0. ? -1. : 1., side = max(width, height);
-  if (sums[8] < (float)fewest || most < share * sums[6]) sign = 0.;
-  epipole[0] = (float)(sign * (best[0] * side + best[2] * (width - 1) / 2));
-  epipole[1] = (float)(sign * (best[1] * side + best[2] * (height - 1) / 2));
-  epipole[2] = (float)(sign * best[2]);
-  epipole[3] = sign != 0. ? 1.f : 0.f;
+  double x = best[0], y = best[1], w = best[2], side = max(width, height);
+  double largest = fabs(y) > fabs(x) ? y : x;
+  if (fabs(w) > fabs(largest)) largest = w;
+  double sign = largest < 0. ? -1. : 1.;
+  bool is_known = most >= 0.f && sums[8] >= (float)fewest && most >= share * sums[6];
+  epipole[0] = is_known ? (float)(sign * (x * side + w * (width - 1) / 2)) : 0.f;
+  epipole[1] = is_known ? (float)(sign * (y * side + w * (height - 1) / 2)) : 0.f;
+  epipole[2] = is_known ? (float)(sign * w) : 0.f;
+  epipole[3] = is_known ? 1.f : 0.f;
 }
