@@ -197,10 +197,10 @@ __device__ __forceinline__ void hold(const double (*ends)[2], const double* h, d
 // One block of BLOCK threads per plate, on a grid (1, 1, N): the homography frame_from_plate that
 // the vectors agree on, by least squares with the weights of Geman and McClure, round by round at
 // the widths given, in pixels; the frame's corners, with corner_share of the vectors' weight
-// together, hold to where they were the round before. fits (N, FIT): the homography, its last entry 1; the share of the
-// weight within near_pixels of it; the number of points, of those with less than `matched` levels
-// left, and of these within near_pixels. The homography is 0 with fewer than `fewest` points, or
-// if there is none.
+// together, hold to where they were the round before. fits (N, FIT): the homography, its last
+// entry 1; the share of the weight within near_pixels of it; the number of points, of those with
+// less than `matched` levels left, and of these within near_pixels. The homography is 0 with fewer
+// than `fewest` points, or if there is none.
 extern "C" __global__ void fit_vectors(const float* vectors, int width, int height, int stride,
                                        int columns, int rows, const double* homographies,
                                        const double* widths, int rounds, double corner_share,

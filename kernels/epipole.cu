@@ -1,8 +1,8 @@
 // The point from which what lies off a plane moves away: what howard/align/epipolar.py finds.
 #include "common.cuh"
 
-// The direction in which a symmetric matrix (xx, xy, xz, yy, yz, zz) is smallest, its largest part
-// positive: its adjugate is largest there, and the more so the more often it is squared.
+// The direction, of either sign, in which a symmetric matrix (xx, xy, xz, yy, yz, zz) is smallest:
+// its adjugate is largest there, and the more so the more often it is squared. 0 if there is none.
 __device__ __forceinline__ void smallest_direction(const float* sums, double* direction) {
   double scale = (double)sums[0] + sums[3] + sums[5], a[6], m[3][3];
   for (int k = 0; k < 6; k++) a[k] = scale > 0. ? sums[k] / scale : 0.;

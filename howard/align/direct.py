@@ -215,18 +215,19 @@ def fit(
     grow = np.linalg.inv(shift)
     p = np.vstack([project(shift, plate).T, np.ones(len(plate))])
     u, v = np.ascontiguousarray(project(shift, frame).T)
-    products = (p[:, None] * p).reshape(9, -1)
-    targets = np.stack([np.ones_like(u), u, v, u * u + v * v])
+    products, targets = products_of(p), targets_of(u, v)
     found = shift @ start @ grow
     ends = np.vstack(
         [project(np.asarray(np.linalg.inv(found)), corners(*size) * scale - 1).T, np.ones(4)]
     )
-    hold = CORNER_SHARE * weight.sum() / 4
+    products_of_ends, hold = products_of(ends), CORNER_SHARE * weight.sum() / 4
     for width in SCALES:
         x, y, w = found @ p
         squared = ((x / w - u) ** 2 + (y / w - v) ** 2) / (width * scale) ** 2
         moments = (targets * (weight / (1 + squared) ** 2)) @ products.T
-        normal, right = normal_equations(moments + hold * moments_of(found, ends))
+        x, y, w = found @ ends
+        held = targets_of(x / w, y / w) @ products_of_ends.T
+        normal, right = normal_equations(moments + hold * held)
         try:
             entries = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(8), right)
         except np.linalg.LinAlgError:
@@ -240,13 +241,15 @@ def fit(
     return np.asarray(homography / homography[2, 2])
 
 
-def moments_of(homography: Homography, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Moments, as `normal_equations` takes them, of points (3, N) of the plate and their places in
-    the frame by this homography."""
-    x, y, w = homography @ points
-    u, v = x / w, y / w
-    targets = np.stack([np.ones_like(u), u, v, u * u + v * v])
-    return np.asarray(targets @ (points[:, None] * points).reshape(9, -1).T)
+def products_of(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(9, N) of points (3, N) of the plate: p p^T."""
+    return (p[:, None] * p).reshape(9, -1)
+
+
+def targets_of(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, N) of their places (N,) in the frame: 1, u, v, u^2 + v^2. Times the products, and summed
+    up, they are the moments that `normal_equations` takes."""
+    return np.stack([np.ones_like(u), u, v, u * u + v * v])
 
 
 def normal_equations(moments: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

@@ -1,6 +1,6 @@
 """Which vectors of a field two cameras can have made.
 
-Between a frame and a plate that a plane's homography was laid on it, what lies off that plane moves
+Between a frame and a plate that a plane's homography lays on it, what lies off that plane moves
 along lines that meet in one point, the epipole (plane and parallax: Hartley & Zisserman,
 *Multiple View Geometry*, 2004, 13.3), whatever its depth. The place obeys, as far as shutter and
 lens do. A person's chance matches mostly do not, and while nobody has said where they are, nothing
@@ -54,9 +54,10 @@ def find_epipole(flow: NDArray[np.float32], trust: NDArray[np.float32]) -> Epipo
     trust, (u, v) = trust[counts].astype(float), flow[counts].T.astype(float) / side
     x, y = ((at[counts] - middle(n)) / side for at, n in ((xs, width), (ys, height)))
     lines = np.column_stack([-v, u, x * v - y * u])  # each through the epipole, but for noise
+    directions = trust / (1 + (u**2 + v**2) * side**2)  # one each, however long
     best, most = np.zeros(3), -1.0
     for wider, far in STARTS:
-        weight = trust / (1 + (u**2 + v**2) * side**2)  # a direction each, however long
+        weight = directions
         for k in range(ROUNDS):
             sums = (lines * weight[:, None]).T @ lines
             if far and k == 0:
