@@ -142,18 +142,18 @@ __device__ __forceinline__ void descend(const double* sums, int width, int heigh
 
 // One block of BLOCK threads per plate, on a grid (1, 1, N): from starts (N, 9), homographies
 // frame_from_plate, to where the points differ least, `rounds` steps at most, until none moves a
-// corner by `still` pixels; found (N, 9), all 0 where the start is to stay: with fewer than `fewest`
-// points in the plate, a higher cost, or a corner `furthest` pixels away. Weights have begun to fall
+// corner by `still` pixels; found (N, 9), all 0 where nothing was: with fewer than `fewest` points in
+// the plate, a cost above `worth` times the first, or a corner `furthest` pixels away. Weights have begun to fall
 // at `spreads` medians of the differences, at `least_spread` levels or more; in the cost `clipped`
 // of those count. seen, keys (N, cells): to work in.
 extern "C" __global__ void descend_details(const float* frame, int width, int height,
                                            const float* plates, int plate_width, int plate_height,
                                            const int* points, const float* slopes,
                                            const double* starts, int rounds, int fewest,
-                                           float still, float furthest, float least_spread,
-                                           float spreads, float clipped, float least_gain,
-                                           float most_gain, float* seen, unsigned* keys,
-                                           double* found) {
+                                           float still, float furthest, float worth,
+                                           float least_spread, float spreads, float clipped,
+                                           float least_gain, float most_gain, float* seen,
+                                           unsigned* keys, double* found) {
   __shared__ float sums[WARPS][3];
   __shared__ u64 of_warps[WARPS];
   __shared__ double partial[WARPS][TERMS], totals[TERMS], system[8][9];
@@ -249,7 +249,7 @@ extern "C" __global__ void descend_details(const float* frame, int width, int he
         double moved = corners_apart(at.h, before, plate_width, plate_height);
         at.goes_on = moved < still ? 2 : 1;
       } else {
-        bool is_better = cost <= at.first_cost &&
+        bool is_better = cost <= worth * at.first_cost &&
                          corners_apart(at.h, start, plate_width, plate_height) < furthest;
         for (int k = 0; k < 9; k++) found[9 * blockIdx.z + k] = is_better ? at.h[k] : 0.0;
         at.goes_on = 0;

@@ -1043,8 +1043,9 @@ def descend_details() -> Iterator[Case]:
     plates = np.stack([plate, spoiled, np.zeros_like(plate), plate, noise(140, 210, 9)])
     begin = np.stack(starts).reshape(-1, 9)
     places = [frame, width, height, plates, plate_width, plate_height, points, slopes, begin]
-    limits = [6, 100, F(0.01), F(4), F(1), F(1.5), F(3), F(0.2), F(5)]
-    work = np.zeros((5, 25 * 18), F), np.zeros((5, 25 * 18), np.uint32)
-    args = [*places, *limits, *work, np.full((5, 9), -1.0)]
     outputs = {"found": DESCENDED, "seen": ANYTHING, "keys": ANYTHING}
-    yield Case((1, 1, 5), (256,), args, outputs)
+    for furthest, worth in ((4, 1), (16, 0.3)):  # which only the first of the plates reaches
+        limits = [6, 100, *map(F, (0.01, furthest, worth, 1, 1.5, 3, 0.2, 5))]
+        work = np.zeros((5, 25 * 18), F), np.zeros((5, 25 * 18), np.uint32)
+        args = [*places, *limits, *work, np.full((5, 9), -1.0)]
+        yield Case((1, 1, 5), (256,), args, outputs)

@@ -1403,6 +1403,7 @@ def descend_details(
     fewest,
     still,
     furthest,
+    worth,
     least_spread,
     spreads,
     clipped,
@@ -1461,5 +1462,5 @@ def descend_details(
             last = sums(plate, h, first[3])
             if apart(h, before) < still:
                 break
-        if last is not None and last[2] <= first[2] and apart(h, start) < furthest:
+        if last is not None and last[2] <= worth * first[2] and apart(h, start) < furthest:
             found[n] = h.ravel()

@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.alignment_methods import METHODS
+from benchmarks.alignment_scenes import Scene
 from howard.align import gpu_photometric, gpu_view, photometric
 from howard.align.geometry import corners, project
 from howard.align.view import FINE_SIDE, view_of
+from howard.frames import Frame
 
 SIZE = (640, 360)
 EXACT_PIXELS = 0.05
@@ -26,9 +29,9 @@ def place(seed=0):
     return np.uint8(np.clip(total * 1.6 - 70, 0, 255))
 
 
-def moved(seed, pixels):
+def moved(seed, pixels, size=SIZE):
     """A homography that moves the corners by up to some pixels."""
-    ends = corners(*SIZE).astype(np.float32)
+    ends = corners(*size).astype(np.float32)
     off = np.random.default_rng(seed).uniform(-pixels, pixels, (4, 2)).astype(np.float32)
     return cv2.getPerspectiveTransform(ends, ends + off)
 
@@ -55,9 +58,9 @@ def detail_on(device, picture):
     return gpu_photometric.detail(gpu_view.view_of(device.asarray(picture)).fine)
 
 
-def off_by(found, truth):
+def off_by(found, truth, size=SIZE):
     """At the corners, in pixels."""
-    return np.hypot(*(project(found, corners(*SIZE)) - project(truth, corners(*SIZE))).T).max()
+    return np.hypot(*(project(found, corners(*size)) - project(truth, corners(*size))).T).max()
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.5])
@@ -82,22 +85,43 @@ def test_a_person_does_not_draw_it_away(is_known):
     assert off_by(found, truth) < BESIDE_PERSON
 
 
-def test_where_nothing_can_be_told_it_stays_as_it_was():
+def test_where_nothing_can_be_told_there_is_none():
     frame, plate, truth = takes(2)
     flat = detail(np.full((*SIZE[::-1], 3), 90, np.uint8))
     here, there = detail(frame), detail(plate)
     beside = np.array([[1, 0, 5000.0], [0, 1, 0], [0, 0, 1]])
     everywhere = np.ones(SIZE[::-1], np.uint8)
     for args in ((flat, there, truth), (here, there, beside)):
-        assert photometric.exact(*args, None) is args[2]
-    assert photometric.exact(here, there, truth, everywhere) is truth
+        assert photometric.exact(*args, None) is None
+    assert photometric.exact(here, there, truth, everywhere) is None
 
 
 def test_another_place_does_not_draw_it_far():
     start = np.eye(3)
     frame, plate = detail(takes(0)[0]), detail(takes(4)[1])
     found = photometric.exact(frame, plate, start, None)
-    assert off_by(found, start) <= photometric.MOST_PIXELS
+    assert found is None or off_by(found, start) <= photometric.CLOSE.pixels
+    assert photometric.exact(frame, plate, start, None, photometric.FAR) is None
+
+
+def test_coarse_pictures_lead_there_from_far_where_little_is_to_be_seen():
+    size = 1280, 720
+    scene = Scene("low-texture", *size, 2, seed=1)
+    picture, truth = scene.shot.picture(0), scene.homography_frame_from_plate(0, 0)
+    search = METHODS["howard"](scene).search
+    search.operations.comparison.observe(picture.alpha)
+    frame = search.operations.look_at_frame(Frame(0, 0.0, picture.pixels))
+    plate = search.operations.look_at_plate(Frame(0, 0.0, scene.plate_pictures()[0]))
+    start = moved(6, 6, size) @ truth
+    assert off_by(start, truth, size) > 4
+    assert search.operations.exact(frame, [plate], [start], photometric.CLOSE) == [None]
+    found = search.exact(frame, [plate, plate], [start, truth])
+    assert all(off_by(homography, truth, size) < 0.5 for homography in found)
+    # From where nothing leads there, it stays.
+    beside = np.array([[1, 0, 5000.0], [0, 1, 0], [0, 0, 1]])
+    stayed, right = search.exact(frame, [plate, plate], [beside, start])
+    assert (stayed == beside).all()
+    assert off_by(right, truth, size) < 0.5
 
 
 def test_details_are_at_most_of_the_fine_side():
@@ -121,10 +145,13 @@ def test_the_devices_is_the_cpus(host_gpu, is_known):
     assert off_by(got, want) < PARITY_PIXELS
     assert off_by(other, want) < PARITY_PIXELS
     assert gpu_photometric.exact(here, [], [], somebody) == []
+    hard = photometric.Reach(4.0, 0.1)
+    assert photometric.exact(detail(frame), detail(plate), start, person, hard) is None
+    assert gpu_photometric.exact(here, [there], [start], somebody, hard) == [None]
 
 
-def test_on_the_device_too_it_stays_where_nothing_can_be_told(host_gpu):
+def test_on_the_device_too_there_is_none_where_nothing_can_be_told(host_gpu):
     frame, plate, truth = takes(2)
     here, there = (detail_on(host_gpu, p) for p in (frame, plate))
     everywhere = host_gpu.asarray(np.ones(SIZE[::-1], np.uint8))
-    assert gpu_photometric.exact(here, [there], [truth], everywhere)[0] is truth
+    assert gpu_photometric.exact(here, [there], [truth], everywhere) == [None]

@@ -18,7 +18,7 @@ from howard.align.fusion import Layer, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Size
 from howard.align.light import in_light
 from howard.align.operations import Closeness, Composed, Look, Scales
-from howard.align.photometric import detail, exact
+from howard.align.photometric import Reach, detail, exact
 from howard.align.render import covered_by, is_inside, plate_map, relit, resampled, warped
 from howard.align.robust import (
     FEWEST_INLIERS,
@@ -77,22 +77,24 @@ class OpenCVOperations:
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
     ) -> list[DirectFit | None]:
         scale = self.scales.at(how)
-        here = scale.texture(frame.view)
+        here = scale.picture(frame.view)
         person = self.person((here.shape[1], here.shape[0]))
-        there = [scale.texture(p.view) for p in plates]
+        there = [scale.picture(p.view) for p in plates]
         small = [scale.resolution.small(start) for start in starts]
         found = refine(here, there, small, person)
         return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
 
     def exact(
-        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
-    ) -> list[Homography]:
-        here, scale = detail(frame.view.fine), self.scales.fine
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], reach: Reach
+    ) -> list[Homography | None]:
+        resolution, picture = self.scales.of(reach)
+        here = detail(picture(frame.view))
         person = self.person((here.shape[1], here.shape[0]))
-        return [
-            scale.full(exact(here, detail(plate.view.fine), scale.small(start), person))
-            for plate, start in zip(plates, starts, strict=True)
-        ]
+        there = [detail(picture(plate.view)) for plate in plates]
+        small = [resolution.small(start) for start in starts]
+        pairs = zip(there, small, strict=True)
+        found = [exact(here, plate, start, person, reach) for plate, start in pairs]
+        return [None if h is None else resolution.full(h) for h in found]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False

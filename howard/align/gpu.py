@@ -29,6 +29,7 @@ from howard.align.gpu_photometric import detail, exact
 from howard.align.gpu_render import Drawn, drawn, lay_over
 from howard.align.gpu_view import agreement, texture_of, view_of
 from howard.align.operations import Closeness, Composed, Look, Scales
+from howard.align.photometric import Reach
 from howard.align.robust import Match
 from howard.align.view import View, half
 from howard.config import AlignOptions, Features
@@ -105,20 +106,21 @@ class CudaOperations:
         self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], how: Closeness
     ) -> list[DirectFit | None]:
         scale = self.scales.at(how)
-        here, there = scale.texture(frame.view), [scale.texture(p.view) for p in plates]
+        here, there = scale.picture(frame.view), [scale.picture(p.view) for p in plates]
         person = self.person((here.shape[1], here.shape[0]))
         small = [scale.resolution.small(start) for start in starts]
         found = refine(here, there, small, person)
         return [f and replace(f, homography=scale.resolution.full(f.homography)) for f in found]
 
     def exact(
-        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
-    ) -> list[Homography]:
-        here, scale = detail(frame.view.fine), self.scales.fine
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], reach: Reach
+    ) -> list[Homography | None]:
+        resolution, picture = self.scales.of(reach)
+        here = detail(picture(frame.view))
         person = self.person((here.shape[1], here.shape[0]))
-        there = [detail(plate.view.fine) for plate in plates]
-        found = exact(here, there, [scale.small(start) for start in starts], person)
-        return [scale.full(homography) for homography in found]
+        there = [detail(picture(plate.view)) for plate in plates]
+        found = exact(here, there, [resolution.small(s) for s in starts], person, reach)
+        return [None if h is None else resolution.full(h) for h in found]
 
     def find(
         self, frame: Look, plates: Sequence[Look], thorough: bool = False

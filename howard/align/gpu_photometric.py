@@ -13,15 +13,16 @@ from howard.align.gpu_view import BLOCK, box_mean
 from howard.align.photometric import (
     CELL,
     CLIPPED,
+    CLOSE,
     FEWEST_POINTS,
     GAINS,
     LEAST_SLOPE,
     LEAST_SPREAD,
-    MOST_PIXELS,
     ROUNDS,
     SMOOTH,
     SPREADS,
     STILL_PIXELS,
+    Reach,
     shading_side,
 )
 
@@ -35,8 +36,12 @@ def detail(luma: Any) -> Any:
 
 
 def exact(
-    frame: Any, plates: Sequence[Any], starts: Sequence[Homography], person: Any | None
-) -> list[Homography]:
+    frame: Any,
+    plates: Sequence[Any],
+    starts: Sequence[Homography],
+    person: Any | None,
+    reach: Reach = CLOSE,
+) -> list[Homography | None]:
     """As the CPU's, of several plates; frame, plates and person on the device. Waits for it once,
     for 72 bytes of each plate."""
     if not plates:
@@ -47,12 +52,11 @@ def exact(
     seen, keys = cp.empty((number, cells), "float32"), cp.empty((number, cells), "uint32")
     begin, found = cp.asarray(np.stack(starts).reshape(-1, 9)), cp.empty((number, 9), "float64")
     pictures = frame, width, height, cp.stack(plates), *plates[0].shape[::-1]
-    ends = ROUNDS, FEWEST_POINTS, F(STILL_PIXELS), F(MOST_PIXELS)
+    ends = ROUNDS, FEWEST_POINTS, F(STILL_PIXELS), *map(F, reach)
     limits = *ends, F(LEAST_SPREAD), F(SPREADS), F(CLIPPED), *map(F, GAINS)
     args = *pictures, points, slopes, begin, *limits, seen, keys, found
     cuda.kernel("photometric", "descend_details")((1, 1, number), (BLOCK,), args)
-    rows = zip(cuda.read_back(found), starts, strict=True)
-    return [row.reshape(3, 3) if row.any() else start for row, start in rows]
+    return [row.reshape(3, 3) if row.any() else None for row in cuda.read_back(found)]
 
 
 def steepest(detail: Any, person: Any | None) -> tuple[Any, Any]:

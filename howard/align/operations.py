@@ -19,6 +19,7 @@ from howard.align.direct import DirectFit
 from howard.align.features import WORKING_SIDE
 from howard.align.fusion import Layer
 from howard.align.geometry import Homography, Resolution, Size
+from howard.align.photometric import FAR, Reach
 from howard.align.robust import REPROJECTION_PIXELS, Match
 from howard.align.view import View, fine_size, half, view_size
 from howard.frames import Frame
@@ -74,13 +75,19 @@ class Scales:
             return Scale(self.coarse, lambda view: view.coarse)
         return Scale(self.view, lambda view: view.texture)
 
+    def of(self, reach: Reach) -> Scale:
+        """What the last step looks at."""
+        if reach is FAR:
+            return Scale(self.coarse, lambda view: view.coarse)
+        return Scale(self.fine, lambda view: view.fine)
+
 
 class Scale(NamedTuple):
     """One of them."""
 
     resolution: Resolution
-    texture: Callable[[View], Array]
-    """The texture of a view that has this size."""
+    picture: Callable[[View], Array]
+    """What of a view has this size."""
 
 
 class Composed(NamedTuple):
@@ -118,9 +125,10 @@ class Operations(Protocol):
         ...
 
     def exact(
-        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography]
-    ) -> list[Homography]:
-        """The homographies near these at which the pictures themselves differ least."""
+        self, frame: Look, plates: Sequence[Look], starts: Sequence[Homography], reach: Reach
+    ) -> list[Homography | None]:
+        """The homographies near these at which the pictures themselves differ least; None where
+        that cannot be told."""
         ...
 
     def find(

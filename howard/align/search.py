@@ -14,6 +14,7 @@ import numpy as np
 from howard.align.candidate import Candidate, Guess
 from howard.align.geometry import Homography, Size, fit_whole, is_plausible
 from howard.align.operations import Closeness, Look, Operations
+from howard.align.photometric import CLOSE, FAR, Reach
 from howard.align.plate_index import PlateIndex
 from howard.align.plate_track import LONGEST_STEP, PlateTrack
 from howard.align.window import PlateWindow
@@ -21,9 +22,15 @@ from howard.decode import VideoReader
 
 SUPPORT = 0.25
 """Share of the flow that must agree with a homography found by direct alignment."""
+BESIDE_BEST = 0.7
+"""Share of the most inliers of any that one found by direct alignment must have: where little is to
+be seen, a wrong homography that covers more would cost less."""
 SWITCH_LEVELS = 0.25
 """How much lower the cost must be to leave the expected clean-plate frame: more than chance makes
 of it, less than a view that really fits better."""
+AS_WELL = 1.25
+"""By which a finer homography's residual may be higher before the coarser one is kept: by 2 to 6 %
+where the finer one was found to be the better."""
 FEW_INLIERS = 40
 """With fewer, and nothing to follow, a thorough search is worth its time."""
 FAR_SHARE = 0.25
@@ -68,11 +75,12 @@ class PlateSearch:
         near = track.candidates(frame_index, False, window.low, window.high)
         first = track.first_of(near, frame_index)
         self.spared = [index for index in near if index not in first]
-        followed = self.explaining(self.follow(first, look, track.last_homography))
+        followed = believable(self.explaining(self.follow(first, look, track.last_homography)))
         best = self.choose(frame_index, followed)
         if best is None or best.plate_index != first[0] or track.is_lost(best.fit.residual):
             followed += self.follow_spared(look)
             followed += self.walk(look, near, followed) if track.follows else []
+            followed = believable(followed)
             best = self.choose(frame_index, followed)
         sought: list[Candidate] = []
         begins = track.is_new and track.follows  # then the window holds all that is worth a look
@@ -154,7 +162,7 @@ class PlateSearch:
         takes' paces part, it leads to where they are now."""
         tried, found = set(near), list[Candidate]()
         for _ in range(WALK):
-            best = min(followed + found, key=lambda c: c.cost, default=None)
+            best = min(believable(followed + found), key=lambda c: c.cost, default=None)
             if best is None:
                 break
             untried = [way for way in (-1, 1) if not is_tried(tried, best.plate_index, way)]
@@ -206,16 +214,48 @@ class PlateSearch:
         ]
         closer = {c.plate_index: c for c in self.closer(look, [c for c in found if not c.is_plane])}
         found = [closer.get(c.plate_index, c) for c in found]
-        exact = operations.exact(look, plates, [c.homography for c in found])
+        exact = self.exact(look, plates, [c.homography for c in found])
         sizes = self.plate_size, self.frame_size
         return [
             replace(c, homography=homography) if is_plausible(homography, *sizes) else c
             for c, homography in zip(found, exact, strict=True)
         ]
 
+    def exact(
+        self, look: Look, plates: Sequence[Look], starts: Sequence[Homography]
+    ) -> list[Homography]:
+        """By the pictures; from where their detail leads nowhere, by coarse ones first. Each start
+        stays where that cannot be told either."""
+        found, everything = list(starts), range(len(starts))
+        lost = self.descend(look, plates, found, everything, CLOSE)
+        away = self.descend(look, plates, found, lost, FAR)
+        self.descend(look, plates, found, [i for i in lost if i not in away], CLOSE)
+        return found
+
+    def descend(
+        self,
+        look: Look,
+        plates: Sequence[Look],
+        homographies: list[Homography],
+        those: Sequence[int],
+        reach: Reach,
+    ) -> list[int]:
+        """Moves those of the homographies; returns which of them it could not."""
+        if not those:
+            return []
+        starts = [homographies[i] for i in those]
+        found = self.operations.exact(look, [plates[i] for i in those], starts, reach)
+        lost = []
+        for i, homography in zip(those, found, strict=True):
+            if homography is None:
+                lost.append(i)
+            else:
+                homographies[i] = homography
+        return lost
+
     def closer(self, look: Look, found: list[Candidate]) -> list[Candidate]:
         """By direct alignment, which tells one plane from another; each as it was where that fits
-        worse."""
+        worse. What it covers does not speak: the truth may well cover less."""
         plates = self.looks(c.plate_index for c in found)
         starts = [c.homography for c in found]
         directs = self.operations.direct(look, plates, starts, Closeness.CLOSE)
@@ -226,7 +266,7 @@ class PlateSearch:
         ]
         finer = {c.plate_index: c for c in self.judged(look, guesses)}
         pairs = [(c, finer.get(c.plate_index)) for c in found]
-        return [new if new and new.cost <= old.cost + SWITCH_LEVELS else old for old, new in pairs]
+        return [new if new and fits_as_well(new, old) else old for old, new in pairs]
 
     def fall_back(self, frame_index: int, look: Look) -> tuple[str, Candidate]:
         """The last good homography, moved along the clean plate; before one, the identity."""
@@ -239,6 +279,17 @@ class PlateSearch:
     def looks(self, indices: Iterable[int]) -> list[Look]:
         """What was prepared of clean-plate frames of the window."""
         return [self.window.get(index)[1] for index in indices]
+
+
+def fits_as_well(new: Candidate, old: Candidate) -> bool:
+    """Whether what is covered differs hardly more."""
+    return new.fit.residual <= AS_WELL * old.fit.residual + SWITCH_LEVELS
+
+
+def believable(followed: list[Candidate]) -> list[Candidate]:
+    """Of those found by direct alignment."""
+    least = BESIDE_BEST * max((c.inliers for c in followed), default=0)
+    return [c for c in followed if c.inliers >= least]
 
 
 def is_tried(tried: set[int], index: int, way: int) -> bool:
