@@ -104,6 +104,9 @@ class RunConfig:
     """Threads of the network; 0 takes one per core."""
     writers: int = 2
     """Threads that pack and encode PNGs."""
+    steady: bool = True
+    """Draw each frame's alpha to that of the frame before where the same surface shows; --no-steady
+    leaves every frame as the network gave it."""
 
     def __post_init__(self) -> None:
         """Paths may be given as text, and as what else names a file, by programs."""

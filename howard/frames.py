@@ -97,7 +97,8 @@ class Plate(Noun):
     """(H, W), 1 where the plate has data, 0 elsewhere."""
     alignment: Alignment
     shown: Any = None
-    """What the aligner wants to see again with the matte: `Aligner.observe` takes the plate."""
+    """The frame's view, and what else the aligner wants to see again with the matte:
+    `Aligner.observe` takes the plate."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -59,6 +59,8 @@ DESCENDED = Tolerance(1e-6, relative=1e-4)
 """Steps by medians and sums of float32: 1e-4 of a shift of 3 pixels is far below what counts."""
 EPIPOLE = Tolerance(1e-5, relative=1e-4)
 """float32 sums over a thousand samples, in eight rounds; homogeneous, its last part is below 1."""
+DRAWN = Tolerance(1.0, share=0.01)
+"""Halves as numbers: now and then one falls to the other side of a tie."""
 ANYTHING = Tolerance(np.inf)
 """Memory that a kernel works in."""
 
@@ -645,6 +647,24 @@ def displace_levels() -> Iterator[Case]:
     for picture in (textured(25, 47), luma_of(25, 47)[..., None]):
         args = [picture, 47, 25, picture.shape[-1], wandering(25, 47), np.zeros_like(picture)]
         yield Case(tiles(47, 25), TILE, args, {"displaced": EXACT})
+
+
+@case
+def tell_likeness() -> Iterator[Case]:
+    colour = textured(25, 47)
+    moved = np.roll(colour, 1, 1)
+    moved[:, 20:30] = colour[:, 20:30]
+    args = [colour, moved, wandering(25, 47), 47, 25, F(8), np.full((25, 47), -1, F)]
+    yield Case(tiles(47, 25), TILE, args, {"likeness": ROUNDED})
+
+
+@case
+def draw_alpha() -> Iterator[Case]:
+    alpha, before = (rng(k).random((1, 58, 96)).astype(np.float16).view(np.uint16) for k in (0, 1))
+    likeness = rng(2).random((25, 47)).astype(F)
+    view = wandering(25, 47), likeness, 47, 25
+    args = [alpha, before, 96, *view, F(0.6), 93, 57, alpha.copy()]
+    yield Case(tiles(93, 57), TILE, args, {"drawn": DRAWN})
 
 
 @case

@@ -674,6 +674,67 @@ def unpack_rgba16(alpha, foreground, padded_width, padded_height, width, height,
     rgba[:] = unpacked(alpha, foreground, width, height, 65535)
 
 
+# steady.cu
+
+
+def tell_likeness(colour, moved, flow, width, height, levels, likeness):
+    apart = np.abs(colour.astype(np.int64) - moved).max(-1)
+    off = windowed(np.pad(apart, 1, "reflect")[None], 1)[0].astype(F) / F(9) / levels
+    x, y = displacement(flow)
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    likeness[:] = np.where(inside, np.exp(-np.square(off)), 0)
+
+
+def enlarged(picture, width, height):
+    """(H, W, C) of a small picture (h, w, C), bilinear, pixel centres half a pixel in."""
+    for size, axis in ((height, 0), (width, 1)):
+        there = picture.shape[axis]
+        at = (np.arange(size, dtype=F) + F(0.5)) * (F(there) / F(size)) - F(0.5)
+        first = np.floor(at).astype(int)
+        a, b = (picture.take((first + k).clip(0, there - 1), axis) for k in (0, 1))
+        picture = a + (b - a) * (at - first).astype(F).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+    return picture
+
+
+def draw_alpha(
+    alpha,
+    before,
+    padded_width,
+    flow,
+    likeness,
+    view_width,
+    view_height,
+    most,
+    width,
+    height,
+    drawn,
+):
+    now, was = (
+        p.view(np.float16).astype(F)[..., :height, :width].squeeze() for p in (alpha, before)
+    )
+    share = most * enlarged(likeness[..., None], width, height)[..., 0]
+    scale = np.array([F(width) / F(view_width), F(height) / F(view_height)], F)
+    x, y = displacement(enlarged(flow, width, height) * scale)
+    x, y = x.clip(-2, width + 1), y.clip(-2, height + 1)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    found = np.zeros_like(now)
+    for down in range(-1, 3):
+        row, line = (top + down).clip(0, height - 1), np.zeros_like(now)
+        for across in range(-1, 3):
+            column = (left + across).clip(0, width - 1)
+            line += cubic(x - (left + across)) * was[row, column]
+        found += cubic(y - (top + down)) * line
+    mixed = (now + share * (found - now)).clip(0, 1)
+    drawn.view(np.float16)[..., :height, :width] = mixed
+
+
+def cubic(off):
+    """OpenCV's weights of samples that far away, in single precision."""
+    off = np.abs(off).astype(F)
+    near = (F(1.25) * off - F(2.25)) * off * off + F(1)
+    return np.where(off <= 1, near, ((F(-0.75) * off + F(3.75)) * off - F(6)) * off + F(3))
+
+
 # holes.cu
 
 

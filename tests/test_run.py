@@ -247,6 +247,19 @@ def test_an_output_of_another_run_is_refused_and_kept(videos, finished, tmp_path
     assert (picture(out, 0) == before).all()
 
 
+def test_mattes_are_steadied_unless_the_user_says_no(videos, tmp_path):
+    for name, steady in (("steady", True), ("as it is", False)):
+        run(RunConfig(*videos, tmp_path / name, frames=":3", steady=steady))
+        assert report(tmp_path / name)["run"]["steady"] is steady
+    drawn, own = (
+        [picture(tmp_path / name, i) for i in range(3)] for name in ("steady", "as it is")
+    )
+    assert (drawn[0] == own[0]).all()
+    assert (drawn[2] != own[2]).any()
+    with pytest.raises(OutputError, match="another run, with steady False"):
+        run(RunConfig(*videos, tmp_path / "as it is", frames=":3"))
+
+
 def test_16_bits_are_the_same_pictures_in_finer_steps(videos, tmp_path):
     for bit_depth in (8, 16):
         run(RunConfig(*videos, tmp_path / str(bit_depth), frames=":2", bit_depth=bit_depth))

@@ -18,7 +18,7 @@ from howard.config import RunConfig
 from howard.decode import VideoReader, open_video
 from howard.engine.timing import DeviceStopwatch, Stopwatch
 from howard.errors import ConfigError, DeviceError
-from howard.frames import Alignment, PendingRgba, VideoInfo
+from howard.frames import Alignment, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork, default_weights
 
 MOST_FRAMES = 4
@@ -61,6 +61,8 @@ class Device:
     open_aligner: OpenAligner
     open_network: Callable[[Weights, VideoInfo, int], MattingNetwork]
     """From the weights, the shot's info, and the frames per call."""
+    open_steady: Callable[[], Callable[[int, Plate, Any], Any]]
+    """From index, plate and matte to the matte drawn to those before."""
     open_packer: Callable[[VideoInfo], Callable[[int, Any], PendingRgba]]
     """From index and matte to a picture on its way to the writer."""
     stopwatch: Callable[[], AbstractContextManager[Any]]
@@ -97,6 +99,7 @@ def open_device(config: RunConfig) -> Device:
 def cpu(config: RunConfig) -> Device:
     """NumPy, OpenCV, ONNX Runtime."""
     from howard.align.cpu import OpenCVAligner
+    from howard.matte.steady import Steady
     from howard.write.pack import PackedMatte
 
     threads = config.threads or len(os.sched_getaffinity(0))
@@ -116,6 +119,7 @@ def cpu(config: RunConfig) -> Device:
         open_video=open_video,
         open_aligner=OpenCVAligner,
         open_network=open_network,
+        open_steady=Steady,
         open_packer=lambda shot: partial(PackedMatte, bit_depth=config.bit_depth),
         stopwatch=Stopwatch,
         batch=lambda shot: 1,
@@ -140,6 +144,7 @@ def gpu(config: RunConfig) -> Device:
     from howard.align import gpu_opencv
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video
+    from howard.matte.gpu_steady import DeviceSteady
     from howard.write.gpu import Downloads
 
     if config.features == "opencv-cuda":
@@ -178,6 +183,7 @@ def gpu(config: RunConfig) -> Device:
         open_video=open_device_video,
         open_aligner=CudaAligner,
         open_network=open_network,
+        open_steady=DeviceSteady,
         open_packer=open_packer,
         stopwatch=DeviceStopwatch,
         batch=batch,

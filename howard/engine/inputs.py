@@ -93,6 +93,7 @@ def identify_run(
         "weights": identify(weights.files[0], weights.files),
         "plate_search": config.plate_search,
         "bit_depth": config.bit_depth,
+        "steady": config.steady,
         "batch": config.batch,
         "device": device,
         "runner": config.runner,

@@ -10,7 +10,7 @@ OUT/report.json (schema 1):
     schema    1
     howard    version
     run       the identity: shot, clean_plate and weights (path, files, bytes, modified), network,
-              plate_search, bit_depth, batch, device, runner, features
+              plate_search, bit_depth, steady, batch, device, runner, features
     warnings  list of sentences
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame

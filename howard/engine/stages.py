@@ -55,6 +55,7 @@ class Stages:
     clean_plate: VideoReader
     aligner: Aligner
     network: MattingNetwork
+    steady: Callable[[int, Plate, Any], Any]
     packer: Callable[[int, Any], PendingRgba]
     journal: Journal
     batch: int
@@ -151,7 +152,12 @@ class Stages:
         self, frames: Sequence[Frame], plates: Sequence[Plate]
     ) -> Iterator[PendingRgba]:
         with self.device.stopwatch() as watch:
-            mattes = self.network(frames, plates)
+            mattes = [
+                self.steady(frame.index, plate, matte)
+                for frame, plate, matte in zip(
+                    frames, plates, self.network(frames, plates), strict=True
+                )
+            ]
         self.seen = plates[-1], mattes[-1].alpha
         each = Share(watch, len(frames))
         for frame, matte in zip(frames, mattes, strict=True):
@@ -190,6 +196,11 @@ class Stages:
             closers.callback(self.thread.shutdown)  # first: what aligns ahead uses the others
 
 
+def as_it_is(index: int, plate: Plate, matte: Any) -> Any:
+    """The matte."""
+    return matte
+
+
 def build_stages(config: RunConfig) -> Stages:
     """Open the inputs, load the network, and see what an earlier run left.
 
@@ -211,8 +222,9 @@ def build_stages(config: RunConfig) -> Stages:
         journal = Journal(config.out, identity, config.overwrite)
         resume = journal.last_alignment(config.wanted.start)
         aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
+        steady = device.open_steady() if config.steady else as_it_is
         packer = device.open_packer(shot.info)
         opened.pop_all()
     return Stages(
-        device, shot, clean_plate, aligner, network, packer, journal, batch, config.wanted
+        device, shot, clean_plate, aligner, network, steady, packer, journal, batch, config.wanted
     )
