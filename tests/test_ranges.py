@@ -256,7 +256,7 @@ def test_a_process_is_given_its_gpu_its_range_and_the_options(videos, tmp_path, 
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda words, **how: started.append((words, how)))
     config = RunConfig(
-        *videos, tmp_path, device="gpu", gpus=2, batch=3, bit_depth=16, overwrite=True
+        *videos, tmp_path, device="gpu", gpus=2, batch=3, bit_depth=16, steady=False, overwrite=True
     )
     Child(config, range(4, sys.maxsize), {"CUDA_VISIBLE_DEVICES": "5"})
     [(words, how)] = started

@@ -53,7 +53,8 @@ class Child:
         for field in fields(config):
             value = getattr(config, field.name)
             if field.default not in (MISSING, value) and field.name not in OWN:
-                words.append(f"--{field.name.replace('_', '-')}={value}")
+                name = field.name.replace("_", "-")
+                words.append(f"--no-{name}" if value is False else f"--{name}={value}")
         paths = map(str, (config.shot, config.clean_plate, self.out))
         self.said = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
         self.process = subprocess.Popen(
