@@ -58,7 +58,9 @@ def check_words(arguments: Sequence[str]) -> None:
     for field in fields(COMMANDS[command]):
         if field.default is not MISSING:  # the others are positional
             name = field.name.replace("_", "-")
-            known += [f"--{name}", f"--no-{name}"] if field.default is False else [f"--{name}"]
+            known.append(f"--{name}")
+            if isinstance(field.default, bool):
+                known.append(f"--no-{name}")
     for word in takewhile(lambda word: word != "--", rest):  # behind it, all are paths
         option = word.split("=")[0].replace("_", "-")
         is_option = option.startswith("-") and not option[1:2].isdigit()
