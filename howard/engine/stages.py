@@ -152,12 +152,8 @@ class Stages:
         self, frames: Sequence[Frame], plates: Sequence[Plate]
     ) -> Iterator[PendingRgba]:
         with self.device.stopwatch() as watch:
-            mattes = [
-                self.steady(frame.index, plate, matte)
-                for frame, plate, matte in zip(
-                    frames, plates, self.network(frames, plates), strict=True
-                )
-            ]
+            found = zip(frames, plates, self.network(frames, plates), strict=True)
+            mattes = [self.steady(f.index, plate, matte) for f, plate, matte in found]
         self.seen = plates[-1], mattes[-1].alpha
         each = Share(watch, len(frames))
         for frame, matte in zip(frames, mattes, strict=True):
