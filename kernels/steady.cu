@@ -51,11 +51,12 @@ __device__ __forceinline__ float cubic(float off) {
 }
 
 // TILED over a frame (height, width), of which alpha, before and drawn hold the top left part, rows
-// of padded_width halves: alpha drawn by a share of at most `most` to what was before.
+// of padded_width halves: alpha drawn to what was before by a share of at most `most`, and of the part
+// `sure` of that where alpha is 0 or 1.
 extern "C" __global__ void draw_alpha(const u16* alpha, const u16* before, int padded_width,
                                       const float* flow, const float* likeness, int view_width,
-                                      int view_height, float most, int width, int height,
-                                      u16* drawn) {
+                                      int view_height, float most, float sure, int width,
+                                      int height, u16* drawn) {
   int x = pixel_x(), y = pixel_y();
   if (x >= width || y >= height) return;
   Place column = in_view(x, width, view_width), row = in_view(y, height, view_height);
@@ -75,5 +76,6 @@ extern "C" __global__ void draw_alpha(const u16* alpha, const u16* before, int p
   }
   size_t at = (size_t)y * padded_width + x;
   float now = float_from_half(alpha[at]);
+  share *= sure + (1.f - sure) * fminf(8.f * now * (1.f - now), 1.f);
   drawn[at] = half_from_float(within(now + share * (was - now), 0.f, 1.f));
 }

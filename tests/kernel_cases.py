@@ -663,7 +663,7 @@ def draw_alpha() -> Iterator[Case]:
     alpha, before = (rng(k).random((1, 58, 96)).astype(np.float16).view(np.uint16) for k in (0, 1))
     likeness = rng(2).random((25, 47)).astype(F)
     view = wandering(25, 47), likeness, 47, 25
-    args = [alpha, before, 96, *view, F(0.6), 93, 57, alpha.copy()]
+    args = [alpha, before, 96, *view, F(0.7), F(0.3), 93, 57, alpha.copy()]
     yield Case(tiles(93, 57), TILE, args, {"drawn": DRAWN})
 
 

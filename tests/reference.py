@@ -705,6 +705,7 @@ def draw_alpha(
     view_width,
     view_height,
     most,
+    sure,
     width,
     height,
     drawn,
@@ -724,6 +725,7 @@ def draw_alpha(
             column = (left + across).clip(0, width - 1)
             line += cubic(x - (left + across)) * was[row, column]
         found += cubic(y - (top + down)) * line
+    share = share * (sure + (F(1) - sure) * np.fmin(F(8) * now * (F(1) - now), F(1)))
     mixed = (now + share * (found - now)).clip(0, 1)
     drawn.view(np.float16)[..., :height, :width] = mixed
 

@@ -12,7 +12,7 @@ from howard.align.view import view_of
 from howard.frames import Matte, Plate
 from howard.matte.gpu import DeviceMatte
 from howard.matte.gpu_steady import DeviceSteady
-from howard.matte.steady import SHARE, Steady
+from howard.matte.steady import SHARE, SURE, Steady
 from tests.test_matte import ALIGNMENT
 
 SIZE = WIDTH, HEIGHT = 320, 180
@@ -56,7 +56,9 @@ def test_where_the_network_errs_for_a_frame_the_frame_before_speaks():
     wrong = alpha(1) * 0
     found = after([frame(0), frame(1)], [alpha(0), wrong])
     inner = alpha(1) == 1
-    assert np.abs(found[inner] - SHARE).mean() < 0.03
+    assert np.abs(found[inner] - SHARE * SURE).mean() < 0.02
+    doubtful = after([frame(0), frame(1)], [alpha(0), wrong + 0.5])
+    assert np.abs(doubtful[inner] - (0.5 + 0.5 * SHARE)).mean() < 0.03
     # The truth is not moved, but for what the flow is off by at the edge.
     right = after([frame(0), frame(1)], [alpha(0), alpha(1)])
     assert np.abs(right - alpha(1)).mean() < 2e-3
@@ -70,7 +72,7 @@ def test_where_another_surface_shows_the_network_alone_speaks():
     covered[:, 180:240] = 255 - covered[:, 180:240]
     found = after([frame(0), covered], [still, still * 0])
     assert found[:, 190:230].max() < 0.02
-    assert found[100, 165] > 0.5
+    assert found[100, 165] > 0.15
 
 
 @pytest.mark.parametrize("numbers", [[0, 2], [3, 3]])

@@ -14,7 +14,7 @@ from howard.align.view import View
 from howard.cuda import TILE, tiles
 from howard.frames import Plate
 from howard.matte.gpu import DeviceMatte
-from howard.matte.steady import LEVELS, SHARE, Before
+from howard.matte.steady import LEVELS, SHARE, SURE, Before
 
 
 class DeviceSteady:
@@ -36,7 +36,8 @@ def draw(drawn: Any, matte: DeviceMatte, view: View, before: Before) -> None:
     flow = dense_flow(view.texture, before.view.texture[None])[0]
     share, size = likeness(view, before.view, flow), (matte.width, matte.height)
     pictures = matte.alpha.view("uint16"), before.alpha.view("uint16"), matte.alpha.shape[-1]
-    args = (*pictures, flow, share, *view.size, np.float32(SHARE), *size, drawn.view("uint16"))
+    shares = np.float32(SHARE), np.float32(SURE)
+    args = *pictures, flow, share, *view.size, *shares, *size, drawn.view("uint16")
     cuda.kernel("steady", "draw_alpha")(tiles(*size), TILE, args)
 
 

@@ -23,12 +23,13 @@ from howard.align.view import View
 from howard.frames import Matte, Plate
 from howard.write.pack import TRANSPARENT
 
-SHARE = 0.6
-"""Of alpha, at most, that comes from the frame before: some two frames' memory. Over six takes in a
-real shaky clip and the sample, alpha's error changed by -6 to +1 %, its squared error by -1 to
--15 %, its gradient's by -1 to -8 % and its flicker (dtSSD) by -1 to -12 %; with more, soft edges
-begin to spread."""
-LEVELS = 8.0
+SHARE = 0.7
+"""Of alpha, at most, that comes from the frame before: some three frames' memory. CONTRIBUTING.md
+has what this and the next two change."""
+SURE = 0.3
+"""Of that, where the network says 0 or 1; all of it from 0.15 to 0.85. Else edges spread where flow
+blurs parallax, and what was wrong in a first frame is outgrown too slowly."""
+LEVELS = 10.0
 """Difference in colour at which the share has fallen to a third."""
 MARGIN = 1 / 40
 """Of the longest side: how far a person moves from frame to frame, where colours still agree."""
@@ -76,8 +77,9 @@ def drawn(alpha: NDArray[np.float32], view: View, before: Before) -> NDArray[np.
     y += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
     was = cv2.remap(before.alpha, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     share = enlarged(share, (width, height), box)
-    out = alpha.copy()
-    np.clip(alpha[box] + share * (was - alpha[box]), 0, 1, out=out[box])
+    out, now = alpha.copy(), alpha[box]
+    share *= SURE + (1 - SURE) * np.minimum(8 * now * (1 - now), 1)
+    np.clip(now + share * (was - now), 0, 1, out=out[box])
     return out
 
 
