@@ -48,6 +48,36 @@ __device__ __forceinline__ u8 to_level(float v) {
 __device__ __forceinline__ int pixel_x() { return (int)(blockIdx.x * blockDim.x + threadIdx.x); }
 __device__ __forceinline__ int pixel_y() { return (int)(blockIdx.y * blockDim.y + threadIdx.y); }
 
+// Where in a view (width, height) a pixel of the frame lies: four pixels, the shares of the right
+// and the lower ones.
+struct InView {
+  int at[4];
+  float along, down;
+};
+
+__device__ __forceinline__ InView in_view(int x, int y, int frame_width, int frame_height,
+                                          int width, int height) {
+  float u = (x + 0.5f) * ((float)width / frame_width) - 0.5f;
+  float v = (y + 0.5f) * ((float)height / frame_height) - 0.5f;
+  int left = __float2int_rd(u), top = __float2int_rd(v);
+  int x0 = clamped(left, width), x1 = clamped(left + 1, width);
+  int above = clamped(top, height) * width, below = clamped(top + 1, height) * width;
+  return {{above + x0, above + x1, below + x0, below + x1}, u - left, v - top};
+}
+
+__device__ __forceinline__ float mixed(float a, float b, float c, float d, float along,
+                                       float down) {
+  float above = a + (b - a) * along, below = c + (d - c) * along;
+  return above + (below - above) * down;
+}
+
+// Channel c of values (height, width, channels).
+__device__ __forceinline__ float upsampled(const float* values, int channels, int c, InView p) {
+  values += c;
+  return mixed(values[p.at[0] * channels], values[p.at[1] * channels], values[p.at[2] * channels],
+               values[p.at[3] * channels], p.along, p.down);
+}
+
 // Scatters the bits of a counter: a random number that needs no state.
 __device__ __forceinline__ unsigned scattered(unsigned v) {
   v = (v + 1u) * 0x9E3779B9u;

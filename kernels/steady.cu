@@ -21,28 +21,6 @@ extern "C" __global__ void tell_likeness(const u8* colour, const u8* moved, cons
   likeness[at] = is_inside ? expf(-(off * off)) : 0.f;
 }
 
-// Where a pixel of a frame lies in its view, and by how much towards the next pixel there.
-struct Place {
-  int first, next;
-  float along;
-};
-__device__ __forceinline__ Place in_view(int x, int size, int view_size) {
-  float at = (x + 0.5f) * ((float)view_size / size) - 0.5f;
-  int first = __float2int_rd(at);
-  return {clamped(first, view_size), clamped(first + 1, view_size), at - first};
-}
-
-// One channel of a small picture there, bilinear.
-__device__ __forceinline__ float enlarged(const float* picture, int channels, int width, Place x,
-                                          Place y) {
-  const float* above = picture + (size_t)y.first * width * channels;
-  const float* below = picture + (size_t)y.next * width * channels;
-  int left = x.first * channels, right = x.next * channels;
-  float a = above[left] + (above[right] - above[left]) * x.along;
-  float b = below[left] + (below[right] - below[left]) * x.along;
-  return a + (b - a) * y.along;
-}
-
 // Weight of a sample `off` pixels away, up to 2: OpenCV's cubic.
 __device__ __forceinline__ float cubic(float off) {
   off = fabsf(off);
@@ -59,10 +37,10 @@ extern "C" __global__ void draw_alpha(const u16* alpha, const u16* before, int p
                                       int height, u16* drawn) {
   int x = pixel_x(), y = pixel_y();
   if (x >= width || y >= height) return;
-  Place column = in_view(x, width, view_width), row = in_view(y, height, view_height);
-  float share = most * enlarged(likeness, 1, view_width, column, row);
-  float u = x + enlarged(flow, 2, view_width, column, row) * ((float)width / view_width);
-  float v = y + enlarged(flow + 1, 2, view_width, column, row) * ((float)height / view_height);
+  InView p = in_view(x, y, width, height, view_width, view_height);
+  float share = most * upsampled(likeness, 1, 0, p);
+  float u = x + upsampled(flow, 2, 0, p) * ((float)width / view_width);
+  float v = y + upsampled(flow, 2, 1, p) * ((float)height / view_height);
   u = within(u, -2.f, width + 1.f);
   v = within(v, -2.f, height + 1.f);
   int left = __float2int_rd(u), top = __float2int_rd(v);

@@ -10,9 +10,9 @@ from test_align import place
 from howard.align import gpu_view
 from howard.align.view import view_of
 from howard.frames import Matte, Plate
+from howard.matte import gpu_steady
 from howard.matte.gpu import DeviceMatte
-from howard.matte.gpu_steady import DeviceSteady
-from howard.matte.steady import SHARE, SURE, Steady
+from howard.matte.steady import SHARE, SURE, Steady, drawn
 from tests.test_matte import ALIGNMENT
 
 SIZE = WIDTH, HEIGHT = 320, 180
@@ -46,7 +46,7 @@ def matte(of):
 
 def after(pictures, alphas, numbers=None):
     """The last of the alphas, drawn to those before."""
-    steady, found = Steady(), None
+    steady, found = Steady(drawn), None
     for number, picture, of in zip(numbers or range(99), pictures, alphas, strict=False):
         found = steady(number, plate(picture), matte(of))
     return found.alpha
@@ -89,7 +89,7 @@ def test_a_take_of_another_size_begins_anew():
 
 
 def test_all_but_alpha_stays_and_the_networks_memory_is_left_alone():
-    steady, own = Steady(), alpha(1)
+    steady, own = Steady(drawn), alpha(1)
     steady(0, plate(frame(0)), matte(alpha(0) * 0))
     given = matte(own)
     found = steady(1, plate(frame(1)), given)
@@ -101,7 +101,7 @@ def test_all_but_alpha_stays_and_the_networks_memory_is_left_alone():
 
 def test_the_devices_is_the_cpus(host_gpu):
     padded = HEIGHT + 12, WIDTH + 32
-    steady, device = Steady(), DeviceSteady()
+    steady, device = Steady(drawn), Steady(gpu_steady.drawn)
     buffer = host_gpu.asarray(np.full((1, *padded), 0.5, np.float16))
     colour = host_gpu.asarray(np.zeros((3, *padded), np.float16))
     noise = np.random.default_rng(0)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from howard.align import Aligner
 from howard.config import RunConfig
+from howard.cuda import Traffic, cupy, traffic
 from howard.decode import VideoReader, open_video
 from howard.engine.timing import DeviceStopwatch, Stopwatch
 from howard.errors import ConfigError, DeviceError
@@ -99,7 +100,7 @@ def open_device(config: RunConfig) -> Device:
 def cpu(config: RunConfig) -> Device:
     """NumPy, OpenCV, ONNX Runtime."""
     from howard.align.cpu import OpenCVAligner
-    from howard.matte.steady import Steady
+    from howard.matte.steady import Steady, drawn
     from howard.write.pack import PackedMatte
 
     threads = config.threads or len(os.sched_getaffinity(0))
@@ -119,7 +120,7 @@ def cpu(config: RunConfig) -> Device:
         open_video=open_video,
         open_aligner=OpenCVAligner,
         open_network=open_network,
-        open_steady=Steady,
+        open_steady=lambda: Steady(drawn),
         open_packer=lambda shot: partial(PackedMatte, bit_depth=config.bit_depth),
         stopwatch=Stopwatch,
         batch=lambda shot: 1,
@@ -133,8 +134,6 @@ def gpu(config: RunConfig) -> Device:
     Everything from decoding to packing is enqueued on one stream, made current here. Raises
     DeviceError without a GPU or what drives it.
     """
-    from howard.cuda import cupy, traffic
-
     try:
         cp = cupy()
     except DeviceError as error:
@@ -144,7 +143,8 @@ def gpu(config: RunConfig) -> Device:
     from howard.align import gpu_opencv
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video
-    from howard.matte.gpu_steady import DeviceSteady
+    from howard.matte.gpu_steady import drawn
+    from howard.matte.steady import Steady
     from howard.write.gpu import Downloads
 
     if config.features == "opencv-cuda":
@@ -168,25 +168,27 @@ def gpu(config: RunConfig) -> Device:
         slots = 3 * config.writers + 1
         return Downloads(shot.width, shot.height, slots, config.bit_depth)
 
-    def totals(frames: int) -> dict[str, float]:
-        free, whole = cp.cuda.runtime.memGetInfo()
-        now = traffic.since(before)
-        return {
-            "device_memory_mb": round((whole - free) / 2**20, 1),
-            "downloads_per_frame": round(now.pictures / frames, 3),
-            "read_backs_per_frame": round(now.read_backs / frames, 3),
-            "bytes_read_back_per_frame": round(now.bytes_read_back / frames, 1),
-        }
-
     return Device(
         name="gpu",
         open_video=open_device_video,
         open_aligner=CudaAligner,
         open_network=open_network,
-        open_steady=DeviceSteady,
+        open_steady=lambda: Steady(drawn),
         open_packer=open_packer,
         stopwatch=DeviceStopwatch,
         batch=batch,
-        totals=totals,
+        totals=partial(device_totals, before),
         stream=stream,
     )
+
+
+def device_totals(before: Traffic, frames: int) -> dict[str, float]:
+    """For the report: the GPU's memory in use, and what came down of it since, per frame."""
+    free, whole = cupy().cuda.runtime.memGetInfo()
+    now = traffic.since(before)
+    return {
+        "device_memory_mb": round((whole - free) / 2**20, 1),
+        "downloads_per_frame": round(now.pictures / frames, 3),
+        "read_backs_per_frame": round(now.read_backs / frames, 3),
+        "bytes_read_back_per_frame": round(now.bytes_read_back / frames, 1),
+    }

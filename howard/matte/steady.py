@@ -9,6 +9,7 @@ what was hidden before, a cut) the network alone has its say.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,20 +53,26 @@ class Before:
 class Steady:
     """Draws mattes, frame by frame, to those of the frames before. One for each run."""
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[[Any, View, Before | None], Any]) -> None:
+        """draw: the device's `drawn`."""
+        self.draw = draw
         self.before: Before | None = None
 
-    def __call__(self, index: int, plate: Plate, matte: Matte) -> Matte:
+    def __call__(self, index: int, plate: Plate, matte: Any) -> Any:
         """The matte of a frame and its plate; as it is where the frame before was not seen."""
-        view, alpha, before = plate.shown[0], matte.alpha, self.before
-        if before is not None and before.is_of(index - 1, alpha):
-            alpha = drawn(alpha, view, before)
+        view, before = plate.shown[0], self.before
+        is_known = before is not None and before.is_of(index - 1, matte.alpha)
+        alpha = self.draw(matte, view, before if is_known else None)
         self.before = Before(index, view, alpha)
         return replace(matte, alpha=alpha)
 
 
-def drawn(alpha: NDArray[np.float32], view: View, before: Before) -> NDArray[np.float32]:
-    """alpha (H, W) of the frame of a view, drawn to what it was before."""
+def drawn(matte: Matte, view: View, before: Before | None) -> NDArray[np.float32]:
+    """alpha (H, W) of a matte of the frame of a view, drawn to what it was before, if that is
+    known."""
+    alpha = matte.alpha
+    if before is None:
+        return alpha
     box = around(alpha, before.alpha)
     flow = dense_flow(view.texture, before.view.texture)
     share = SHARE * likeness(view, before.view, flow)
