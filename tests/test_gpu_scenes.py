@@ -21,7 +21,7 @@ from engine.training.gpu_material import (  # noqa: E402
     read_pictures,
     runs_of,
 )
-from engine.training.gpu_people import robed  # noqa: E402
+from engine.training.gpu_people import Trust, make_people, robed  # noqa: E402
 from engine.training.gpu_scenes import batch, composites, gpu_batches, relief  # noqa: E402
 from engine.training.losses import temporal_loss  # noqa: E402
 from engine.training.people import People  # noqa: E402
@@ -30,6 +30,7 @@ from engine.training.train import TrainConfig, train  # noqa: E402
 from howard.matte.holes import REACH, fill_holes  # noqa: E402
 
 HEIGHT, WIDTH = 48, 80
+PLAIN = np.arange(8) % 2 == 0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,11 +100,39 @@ def test_batches_are_what_they_say(material, kind):
 
 
 def test_frames_are_composed_of_foreground_and_background(material):
-    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, np.array(["near"] * 8))
+    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, np.array(["near"] * 8), PLAIN)
     recomposed = scene.alpha * scene.foreground + (1 - scene.alpha) * scene.live
     # Below an alpha of 0.01 the foreground is the place's own colour.
     assert (recomposed - scene.frame).abs().max() < 0.011
     assert (recomposed - scene.frame).abs().mean() < 1e-4
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_plain_people_look_as_they_were_rendered(places, tmp_path, plain):
+    """Pure red here; others are dressed, tinted and disguised, more often than not."""
+    rgba = np.zeros((60, 40, 4), np.uint8)
+    rgba[:, 5:35, 2:] = 255
+    cv2.imwrite(str(tmp_path / "red.png"), rgba)
+    count, grey = 64, 0.5
+    found = read_pictures([tmp_path / "red.png"], pictures(places), [], 96)
+    material = DeviceMaterial(found, "cpu", procedural=16, side=64)
+    live, every = torch.full((count, 3, HEIGHT, WIDTH), grey), np.ones(count, bool)
+    trust = Trust(~every, every, every & plain)
+    batch = make_people(Draw(4, count, 1, "cpu"), material, live, trust)[0]
+    one_by_one = Material(People([tmp_path / "red.png"], tmp_path / "cache", 96), pictures(places))
+    place = scenes_one_by_one.Place(
+        np.full((HEIGHT, WIDTH, 3), grey, np.float32), np.zeros(1), np.zeros(1), False
+    )
+    rng = np.random.default_rng(5)
+    singles = [
+        scenes_one_by_one.make_people(rng, HEIGHT, WIDTH, one_by_one, place, plain)
+        for _ in range(count)
+    ]
+    layers = [layer for people in singles for layer in people]
+    for made in (list(batch.permute(0, 2, 3, 1).numpy()), layers):
+        other = np.mean([np.abs(x[..., 1:3]).max() > 0.02 for x in made])
+        # One in ten, too, holds something.
+        assert other < 0.25 if plain else other > 0.5
 
 
 def test_where_nobody_stands_frame_and_aligned_plate_agree(material):

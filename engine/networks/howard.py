@@ -16,7 +16,7 @@ The two-part shape follows Lin et al., *Real-Time High-Resolution Background Mat
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,9 @@ BASE_MULTIPLE = 32
 FULL_MULTIPLE = 2
 """Height and width of the full-size inputs must be multiples of this."""
 GROUPS = 8
+BLOCK = 16
+"""Channels that ONNX Runtime's fastest convolutions take at once: they want a multiple of that
+(of 8 without AVX-512). Others take half as long again."""
 STEP_NOISE = 0.01
 """Of a squared distance of colours, what tells nothing: a tenth of the range."""
 
@@ -141,6 +144,27 @@ def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     return F.interpolate(x, size=reference.shape[2:], mode="bilinear", align_corners=False)
 
 
+def shuffled_up(x: Tensor) -> Tensor:
+    """`F.pixel_shuffle(x, 2)` of 4 channels: first pairs of columns, then of rows, which runtimes
+    copy in whole runs; all at once takes ONNX Runtime twice as long."""
+    n, _, h, w = x.shape
+    rows = x.reshape(n, 2, 2, h, w).permute(0, 1, 3, 4, 2).reshape(n, 2, h, 2 * w)
+    return rows.permute(0, 2, 1, 3).reshape(n, 1, 2 * h, 2 * w)
+
+
+class Joined(nn.Module):
+    """Features and the plate's coverage along channels, for a convolution: `channels` of both
+    together, zeros beside them up to whole BLOCKs."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.beside = -channels % BLOCK
+        self.outputs = channels + self.beside
+
+    def forward(self, features: Sequence[Tensor], coverage: Tensor) -> Tensor:
+        return torch.cat([*features, F.pad(coverage, (0, 0, 0, 0, 0, self.beside))], 1)
+
+
 class Compare(nn.Module):
     """What changed between frame and plate at one scale, tolerant of small displacement."""
 
@@ -173,14 +197,16 @@ class Base(nn.Module):
             for channels, radius in zip(size.encoder[1:], size.radii, strict=True)
         )
         c4, c8, c16 = (c.outputs for c in (self.compare4, self.compare8, self.compare16))
-        self.trunk16 = nn.Sequential(conv(e16 + c16 + 1, t16), Residual(t16), Residual(t16))
+        self.join16, self.join8 = Joined(e16 + c16 + 1), Joined(e16 + e8 + c8 + 1)
+        self.join4, self.join2 = Joined(e8 + e4 + c4 + 1), Joined(e4 + 2 * e2 + 1)
+        self.trunk16 = nn.Sequential(conv(self.join16.outputs, t16), Residual(t16), Residual(t16))
         self.trunk32 = nn.Sequential(conv(t16, t32, 2), Residual(t32), Residual(t32))
         self.context = nn.Linear(t32, t32)
         self.trunk32b = Residual(t32)
         self.decode16 = conv(t32 + t16, e16)
-        self.decode8 = nn.Sequential(conv(e16 + e8 + c8 + 1, e8), conv(e8, e8))
-        self.decode4 = nn.Sequential(conv(e8 + e4 + c4 + 1, e4), conv(e4, e4))
-        self.decode2 = conv(e4 + 2 * e2 + 1, e2)
+        self.decode8 = nn.Sequential(conv(self.join8.outputs, e8), conv(e8, e8))
+        self.decode4 = nn.Sequential(conv(self.join4.outputs, e4), conv(e4, e4))
+        self.decode2 = conv(self.join2.outputs, e2)
         self.head = nn.Conv2d(e2, 4 * 4 + size.hidden, 3, 1, 1)
         self.doubt = nn.Conv2d(e2, 1, 3, 1, 1)
 
@@ -195,17 +221,17 @@ class Base(nn.Module):
         x8 = self.encode8(x4)
         x16 = self.encode16(x8)
         covered = [F.avg_pool2d(coverage, k) for k in (2, 4, 8, 16)]
-        y16 = torch.cat([x16[:n], self.compare16(x16[:n], x16[n:]) * covered[3], covered[3]], 1)
-        y16 = self.trunk16(y16)
+        c16 = self.compare16(x16[:n], x16[n:]) * covered[3]
+        y16 = self.trunk16(self.join16([x16[:n], c16], covered[3]))
         y = self.trunk32(y16)
         y = self.trunk32b(y + self.context(y.mean((2, 3)))[:, :, None, None])
         y = self.decode16(torch.cat([resize_like(y, y16), y16], 1))
         c8 = self.compare8(x8[:n], x8[n:]) * covered[2]
-        y = self.decode8(torch.cat([resize_like(y, x8), x8[:n], c8, covered[2]], 1))
+        y = self.decode8(self.join8([resize_like(y, x8), x8[:n], c8], covered[2]))
         c4 = self.compare4(x4[:n], x4[n:]) * covered[1]
-        y = self.decode4(torch.cat([resize_like(y, x4), x4[:n], c4, covered[1]], 1))
+        y = self.decode4(self.join4([resize_like(y, x4), x4[:n], c4], covered[1]))
         d2 = (x2[:n] - x2[n:]).abs() * covered[0]
-        y = self.decode2(torch.cat([resize_like(y, x2), x2[:n], d2, covered[0]], 1))
+        y = self.decode2(self.join2([resize_like(y, x2), x2[:n], d2], covered[0]))
         head = self.head(y)
         return F.pixel_shuffle(head[:, :16], 2), head[:, 16:], torch.sigmoid(self.doubt(y))
 
@@ -247,7 +273,7 @@ class Refinement(nn.Module):
         y = y + along * resize_like(inverse_square(logits[:, 1:]), y)
         y = y + resize_like(self.from_base(torch.cat([logits, resize_like(hidden, logits)], 1)), y)
         y = self.last(self.second(F.relu(y)))
-        return resize_like(logits[:, :1], frame) + F.pixel_shuffle(y, 2)
+        return resize_like(logits[:, :1], frame) + shuffled_up(y)
 
 
 class HowardNetwork(nn.Module):

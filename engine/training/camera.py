@@ -107,8 +107,7 @@ def expose(rng: np.random.Generator, picture: Image) -> Image:
     """Focus, motion, noise and compression of one take."""
     height, width = picture.shape[:2]
     if rng.random() < 0.3:
-        blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
-        picture = np.asarray(blurred, np.float32)
+        picture = blur(picture, rng.uniform(0.3, 1.2))
     if rng.random() < 0.08:
         picture = motion_blur(picture, rng.uniform(2, 9), rng.uniform(0, np.pi))
     if rng.random() < 0.75:
@@ -121,6 +120,11 @@ def expose(rng: np.random.Generator, picture: Image) -> Image:
         coded = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.float32) / np.float32(255)
     return picture.astype(np.float32)
+
+
+def blur(picture: Image, sigma: float) -> Image:
+    """Out of focus, or enlarged: a Gaussian of `sigma` pixels."""
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
 
 
 def motion_blur(picture: Image, length: float, angle: float) -> Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,12 +20,23 @@ MOVING_SHARE = 0.6
 """Of the clips, show a motion sequence; the others a still that moves as a whole."""
 
 
+class Trust(NamedTuple):
+    """What may be told of the foregrounds of each scene (N,)."""
+
+    reliable: Which
+    """From its plate, even things that are no people."""
+    plausible: Which
+    """From its plate, anything at all."""
+    plain: Which
+    """People stand there as they are, in no disguise."""
+
+    def of(self, which: Which) -> Trust:
+        """For the scenes chosen."""
+        return Trust(*(field[which] for field in self))
+
+
 def make_people(
-    draw: Draw,
-    material: DeviceMaterial,
-    live: Tensor,
-    reliable: Which,
-    plausible: Which,
+    draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust
 ) -> tuple[Tensor, Tensor]:
     """None to three foregrounds over one another, and the alpha (N, 1, H, W) of the nearest."""
     count = draw.choice([0, 1, 2, 3], [0.12, 0.67, 0.16, 0.05])
@@ -32,7 +45,7 @@ def make_people(
     for k in range(int(count.max())):
         which = count > k
         at, part = draw.index(np.flatnonzero(which)), draw.only(which)
-        layer = foreground(part, material, live[at], reliable[which], plausible[which])
+        layer = foreground(part, material, live[at], trust.of(which))
         together = together.index_copy(0, at, over(layer, together[at]))
         nearest = nearest.index_copy(0, at, layer[:, 3:])
     return together, nearest
@@ -43,20 +56,25 @@ def over(front: Tensor, back: Tensor) -> Tensor:
     return front + back * (1 - front[:, 3:])
 
 
-def foreground(
-    draw: Draw, material: DeviceMaterial, live: Tensor, reliable: Which, plausible: Which
-) -> Tensor:
+def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust) -> Tensor:
     """One person or, where the plate can be trusted, a drawn object, for each scene."""
     height, width = live.shape[2:]
+    disguised = ~trust.plain
     # Without a plate to trust only people can be told from the place: draw no objects there.
-    objects = reliable & draw.chance(0.35) if material.people else np.ones(len(draw), bool)
+    objects = trust.reliable & disguised & draw.chance(0.35)
+    if not material.people:
+        objects[:] = True
     layer = torch.zeros_like(live[:, :1]).repeat(1, 4, 1, 1)
     layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
-    holding = draw.chance(np.where(plausible, 0.4, 0.1))[~objects]
-    layer = draw.change(layer, ~objects, lambda d, x: put(d, material, height, width, holding))
-    layer = draw.change(layer, draw.chance(0.2), lambda d, x: robed(d, material, x))
-    layer = draw.change(layer, draw.chance(0.2), lambda d, x: patterned(d, material, x))
-    hidden = draw.chance(0.3)
+    holding = draw.chance(np.where(trust.plausible & disguised, 0.4, 0.1))[~objects]
+    plain = trust.plain[~objects]
+    layer = draw.change(
+        layer, ~objects, lambda d, x: put(d, material, height, width, holding, plain)
+    )
+    robes, patterns = (disguised & draw.chance(0.2) for _ in range(2))
+    layer = draw.change(layer, robes, lambda d, x: robed(d, material, x))
+    layer = draw.change(layer, patterns, lambda d, x: patterned(d, material, x))
+    hidden = disguised & draw.chance(np.where(trust.plausible, 0.3, 0.1))
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
     )
@@ -91,7 +109,9 @@ def picked(draw: Draw, material: DeviceMaterial) -> NDArray[np.int64]:
     return index
 
 
-def put(draw: Draw, material: DeviceMaterial, height: int, width: int, holding: Which) -> Tensor:
+def put(
+    draw: Draw, material: DeviceMaterial, height: int, width: int, holding: Which, plain: Which
+) -> Tensor:
     """Recolour, scale, turn and place a person in each frame, as `people.put`."""
     assert material.people is not None
     index = picked(draw, material)
@@ -118,20 +138,20 @@ def put(draw: Draw, material: DeviceMaterial, height: int, width: int, holding: 
     u, v = flip * (c * across + s * down) + middle_x, c * down - s * across + middle_y
     step = draw.tensor(1 / scale).flatten()
     person = material.people(draw.index(index), u, v, step, outside=True)
-    layer = recoloured(draw, person)
+    layer = recoloured(draw, person, plain)
     return draw.change(
         layer, holding, lambda d, p: hold(d, material, p, centre_x[holding], centre_y[holding])
     )
 
 
-def recoloured(draw: Draw, person: Tensor) -> Tensor:
-    """Other light, clothes and contrast, as `people.recoloured`."""
+def recoloured(draw: Draw, person: Tensor, plain: Which) -> Tensor:
+    """Other light and, unless `plain`, clothes and contrast, as `people.recoloured`."""
     colour, alpha = person[:, :3], person[:, 3:]
     colour = colour * draw.tensor(draw.uniform(0.5, 1.3, 1) * (1 + 0.06 * draw.normal(3)))
-    mix = draw.tensor(draw.uniform(0, 0.8) * draw.chance(0.25))
+    mix = draw.tensor(draw.uniform(0, 0.8) * (draw.chance(0.25) & ~plain))
     tint = draw.tensor(draw.uniform(0.3, 1.7, 3))
     colour = colour * (1 - mix) + colour.mean(1, keepdim=True) * tint * mix
-    power = draw.tensor(np.where(draw.chance(0.25), draw.uniform(0.6, 1.7), 1))
+    power = draw.tensor(np.where(draw.chance(0.25) & ~plain, draw.uniform(0.6, 1.7), 1))
     straight = (colour / alpha.clamp(min=1e-4)).clamp(0, 1)
     return torch.cat([alpha * straight**power, alpha], 1)
 

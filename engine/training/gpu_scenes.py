@@ -20,9 +20,16 @@ from engine.training.gpu_align import aligned, filled, warped
 from engine.training.gpu_camera import Light, expose, pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, smooth_field
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_people import make_people
+from engine.training.gpu_people import Trust, make_people
 from engine.training.gpu_shapes import OF_PLACES, Bar, Outline, Texture
-from engine.training.scenes import ALIGNED_SHARE, DEPTHS, MARGIN, PLATES
+from engine.training.scenes import (
+    ALIGNED_SHARE,
+    DEPTHS,
+    FAR_SHARE,
+    MARGIN,
+    PLAIN_SHARE,
+    PLATES,
+)
 from howard.matte.holes import GUESS_PERCENT, REACH
 
 
@@ -71,23 +78,27 @@ def batch(
     """The scenes of this seed, `count` clips of `frames`."""
     draw = Draw(seed, count, frames, device)
     kind = draw.choice(list(plates), list(plates.values()))
-    scene = composites(draw, material, height, width, kind)
-    return photographed(draw, scene, kind)
+    plain = draw.chance(PLAIN_SHARE)
+    scene = composites(draw, material, height, width, kind, plain)
+    return photographed(draw, scene, kind, plain)
 
 
-def photographed(draw: Draw, scene: Composites, kind: np.ndarray) -> Batch:
+def photographed(draw: Draw, scene: Composites, kind: np.ndarray, plain: Which) -> Batch:
     """What the cameras of both takes, and then the aligner, make of it."""
     height, width = scene.alpha.shape[2:]
     shot_light = Light(draw, height, width, draw.chance(0.5).astype(np.float32))
-    shot_light.night(draw.chance(0.15))
-    shot_light.lamps(draw.chance(0.25))
-    shot_light.black_level(draw.chance(0.2))
+    shot_light.night(draw.chance(0.15) & ~plain)
+    shot_light.lamps(draw.chance(0.25) & ~plain)
+    shot_light.black_level(draw.chance(0.2) & ~plain)
     strength = draw.choice([0.0, 0.3, 1.0], [0.3, 0.4, 0.3])
     plate_light = Light(draw, height, width, strength)
-    plate_light.lamps(draw.chance(0.4))
-    plate_light.signs(draw.chance(0.08))
+    plate_light.lamps(draw.chance(np.where(plain, 0.15, 0.4)))
+    plate_light.signs(draw.chance(0.08) & ~plain)
     frame = expose(draw, shot_light(scene.frame))
-    plate = expose(draw, plate_light(shot_light(scene.places.plate)))
+    plate = plate_light(shot_light(scene.places.plate))
+    far = draw.chance(FAR_SHARE)
+    plate = draw.change(plate, far, lambda d, x: blur(d, x, d.uniform(0.0015, 0.006) * width))
+    plate = expose(draw, plate)
     covered = (scene.places.coverage > 0.99).float()
     refined = draw.chance(ALIGNED_SHARE) & (kind != "missing")
     if refined.any():
@@ -103,11 +114,12 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray) -> Batch:
 
 
 def composites(
-    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray
+    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray, plain: Which
 ) -> Composites:
     """People in places. kind: (N,) of the plates."""
-    places = make_places(draw, material, height, width, kind)
-    people, nearest = make_people(draw, material, places.live, places.reliable, places.plausible)
+    places = make_places(draw, material, height, width, kind, plain)
+    trust = Trust(places.reliable, places.plausible, plain)
+    people, nearest = make_people(draw, material, places.live, trust)
     live = cast_shadow(draw, places.live, nearest)
     colour, alpha = people[:, :3], people[:, 3:].clamp(0, 1)
     straight = torch.where(alpha > 0.01, colour / alpha.clamp(min=0.01), live).clamp(0, 1)
@@ -115,14 +127,15 @@ def composites(
 
 
 def make_places(
-    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray
+    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray, plain: Which
 ) -> Places:
     """Both takes of the backgrounds."""
     my, mx = int(height * MARGIN), int(width * MARGIN)
     inside = np.s_[:, :, my : my + height, mx : mx + width]
     mild = (kind == "aligned") | draw.chance(0.35)
     pan = 0.004 * width * draw.drift(2)
-    live, plate, shift = two_takes(draw, material, height + 2 * my, width + 2 * mx, mild, pan)
+    size = height + 2 * my, width + 2 * mx
+    live, plate, shift = two_takes(draw, material, *size, mild, pan, plain)
     plate, coverage, flow = misalign(draw, plate, np.where(mild, 0.6, 1.0))
     # Where y of the plate went, to first order: the flow is smooth.
     displacement = (shift - flow)[inside]
@@ -137,7 +150,7 @@ def make_places(
         )
         mild = mild & ~which
     wrong = kind == "wrong"
-    plate = draw.change(plate, wrong, lambda d, x: whole(d, material, height, width))
+    plate = draw.change(plate, wrong, lambda d, x: whole(d, material, x, plain[wrong]))
     holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.5)
     coverage = draw.change(coverage, holes, uncovered)
     there = draw.tensor((kind != "missing").astype(np.float32))
@@ -145,15 +158,22 @@ def make_places(
     return Places(live, plate * there, coverage * there, displacement, mild & plausible, plausible)
 
 
-def whole(draw: Draw, material: DeviceMaterial, height: int, width: int) -> Tensor:
-    """Photographs or textures."""
+def whole(draw: Draw, material: DeviceMaterial, like: Tensor, plain: Which) -> Tensor:
+    """Photographs or textures, of the size of `like`."""
+    height, width = like.shape[2:]
     ys, xs = pixel_grid(height, width, draw.device)
     x, y = torch.broadcast_tensors(xs + torch.zeros(len(draw), 1, 1, 1, device=draw.device), ys)
-    return Texture(draw, material, height, width, OF_PLACES)(x, y)
+    return Texture(draw, material, height, width, OF_PLACES, plain)(x, y)
 
 
 def two_takes(
-    draw: Draw, material: DeviceMaterial, height: int, width: int, mild: Which, pan: Values
+    draw: Draw,
+    material: DeviceMaterial,
+    height: int,
+    width: int,
+    mild: Which,
+    pan: Values,
+    plain: Which,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """live, plate (N, 3, H, W), and by how much what is seen in live is moved in plate (N, 2, H,
     W): near objects stand in other places in the two takes, unless `mild`. pan: (N, 2), how far
@@ -161,7 +181,7 @@ def two_takes(
     ys, xs = pixel_grid(height, width, draw.device)
     turn = draw.tensor(pan)
     x, y = xs + turn[:, :1] + 0 * ys, ys + turn[:, 1:] + 0 * xs
-    live = Texture(draw, material, height, width, OF_PLACES)(x, y)
+    live = Texture(draw, material, height, width, OF_PLACES, plain)(x, y)
     plate, shift = live, torch.zeros_like(live[:, :2])
     reach = draw.choice([0.01, 0.025, 0.05, 0.09], [0.3, 0.3, 0.25, 0.15]) * width
     baseline = reach[:, None] * draw.normal(2) * (1, 0.4)
@@ -180,8 +200,9 @@ def two_takes(
         at, part = draw.index(np.flatnonzero(which)), draw.only(which)
         depth = depths[which, k, None]
         own, offset = (part.tensor(v[which] * depth) for v in (travel, baseline))
+        colours = Texture(part, material, height, width, OF_PLACES, plain[which])
         cover, colour, cover_moved, colour_moved = layer(
-            part, material, height, width, x[at] + own[:, :1], y[at] + own[:, 1:], offset
+            part, height, width, colours, x[at] + own[:, :1], y[at] + own[:, 1:], offset
         )
         shifted = offset.expand(-1, -1, height, width)
         live = live.index_copy(0, at, torch.lerp(live[at], colour, cover))
@@ -209,12 +230,11 @@ def relief(draw: Draw, live: Tensor, baseline: Values) -> tuple[Tensor, Tensor]:
 
 
 def layer(
-    draw: Draw, material: DeviceMaterial, height: int, width: int, x: Tensor, y: Tensor, by: Tensor
+    draw: Draw, height: int, width: int, colour: Texture, x: Tensor, y: Tensor, by: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One near object for each scene at x, y: cover and colour, and both moved by (N, 2, 1, 1)."""
     outline, bar = Outline(draw, height, width), Bar(draw, height, width)
     round_ = draw.tensor(draw.chance(0.6))
-    colour = Texture(draw, material, height, width, OF_PLACES)
     flat = draw.chance(0.3)
     contrast = draw.tensor(np.where(flat, 0.5, 1))
     offset = draw.tensor(draw.uniform(0, 0.5, 3) * flat[:, None])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.training.gpu_draw import Draw, Values
+from engine.training.gpu_draw import Draw, Values, Which
 from engine.training.gpu_material import DeviceMaterial
 
 POINTS = 64
@@ -23,16 +23,25 @@ OF_CLOTHES: Shares = (0.33, 0.67 * 0.45 * 0.55, 0.67 * 0.45 * 0.45, 0.67 * 0.55)
 
 class Texture:
     """A picture for each scene, of these kinds in these shares, as far as there are any: a
-    photograph of a place; one of the package with its colours changed; a drawn texture; cloth."""
+    photograph of a place; one of the package with its colours changed; a drawn texture; cloth.
+    For `plain` scenes (N,) a photograph of a place."""
 
     def __init__(
-        self, draw: Draw, material: DeviceMaterial, height: int, width: int, shares: Shares
+        self,
+        draw: Draw,
+        material: DeviceMaterial,
+        height: int,
+        width: int,
+        shares: Shares,
+        plain: Which | None = None,
     ) -> None:
         self.draw, self.atlas, self.width = draw, material.photographs, width
         self.height = height
         sizes = np.array([end - begin for begin, end in material.ranges])
         weights = np.where(sizes > 0, shares, 0)
         kind = draw.choice(range(len(shares)), list(weights))
+        if plain is not None and sizes[0]:
+            kind = np.where(plain, 0, kind)
         begin = np.array([begin for begin, _ in material.ranges])[kind]
         self.which = begin + np.minimum(draw.uniform(0, 1) * sizes[kind], sizes[kind] - 1).astype(
             int

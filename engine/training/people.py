@@ -41,20 +41,22 @@ class People:
         return stored
 
 
-def recoloured(rng: np.random.Generator, person: NDArray[np.floating]) -> Foreground:
-    """Perhaps mirrored; other light, clothes and contrast."""
+def recoloured(
+    rng: np.random.Generator, person: NDArray[np.floating], plain: bool = False
+) -> Foreground:
+    """Perhaps mirrored; other light and, unless `plain`, clothes and contrast."""
     if rng.random() < 0.5:
         person = person[:, ::-1]
     alpha = person[..., 3:]
     gain = rng.uniform(0.5, 1.3) * rng.normal(1, 0.06, 3)
     colour = np.asarray(person[..., :3] * gain.astype(np.float32), np.float32)
-    if rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
+    if not plain and rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
         luma = colour.mean(-1, keepdims=True)
         mix = np.float32(rng.uniform(0, 0.8))
         tint = rng.uniform(0.3, 1.7, 3).astype(np.float32)
         colour = colour * (1 - mix) + luma * tint * mix
     colour = np.clip(colour, 0, alpha)
-    if rng.random() < 0.25:  # other contrast
+    if not plain and rng.random() < 0.25:  # other contrast
         power = np.float32(rng.uniform(0.6, 1.7))
         colour = alpha * (colour / np.maximum(alpha, 1e-4)) ** power
     return np.concatenate([colour, alpha], -1)
@@ -168,7 +170,13 @@ def drawn(rng: np.random.Generator, height: int, width: int) -> Foreground:
     return np.concatenate([colour * alpha, alpha], -1)
 
 
-def put(rng: np.random.Generator, height: int, width: int, stored: NDArray[np.uint8]) -> Foreground:
+def put(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    stored: NDArray[np.uint8],
+    plain: bool = False,
+) -> Foreground:
     """Recolour, scale, turn and place a person in the frame; one whose picture ends in the body
     stands on the lower edge."""
     rows, columns = stored.shape[:2]
@@ -179,7 +187,7 @@ def put(rng: np.random.Generator, height: int, width: int, stored: NDArray[np.ui
         small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
         stored = np.asarray(cv2.resize(stored, small, interpolation=cv2.INTER_AREA), np.uint8)
         rows, columns, scale = stored.shape[0], stored.shape[1], 1.0
-    person = recoloured(rng, stored.astype(np.float32) / np.float32(255))
+    person = recoloured(rng, stored.astype(np.float32) / np.float32(255), plain)
     angle = rng.normal(0, 0.06)
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     x = rng.uniform(0.1, 0.9) * width

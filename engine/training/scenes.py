@@ -38,6 +38,11 @@ from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
 MARGIN = 0.12
 """Share of the size that the place extends beyond the frame, for warps to draw from."""
+PLAIN_SHARE = 0.4
+"""Of the scenes, show what most people film: a photographed place in its own light and people as
+they were rendered. The others are disguised in every way there is."""
+FAR_SHARE = 0.1
+"""Of the plates, were taken from so far away or so obliquely that they lack detail."""
 ALIGNED_SHARE = 0.6
 """Of the plates, go through the aligner's own refinements; the rest are as first found."""
 
@@ -89,25 +94,29 @@ def sample(
     """The scene of this seed."""
     rng = np.random.default_rng(seed)
     kind = rng.choice(list(plates), p=np.array(list(plates.values())) / sum(plates.values()))
-    place = make_place(rng, height, width, material, kind)
-    people = make_people(rng, height, width, material, place)
+    plain = rng.random() < PLAIN_SHARE
+    place = make_place(rng, height, width, material, kind, plain)
+    people = make_people(rng, height, width, material, place, plain)
     live = cast_shadow(rng, place.live, people)
     frame, colour, alpha = composite(live, people)
     strength = rng.choice([0.0, 0.3, 1.0], p=[0.3, 0.4, 0.3])
     shot_light = camera.Light(rng, height, width, 1.0 if rng.random() < 0.5 else 0.0)
-    if rng.random() < 0.15:
+    if not plain and rng.random() < 0.15:
         shot_light.night(rng)
-    if rng.random() < 0.25:
+    if not plain and rng.random() < 0.25:
         shot_light.lamps(rng)
-    if rng.random() < 0.2:
+    if not plain and rng.random() < 0.2:
         shot_light.black_level(rng)
     plate_light = camera.Light(rng, height, width, strength)
-    if rng.random() < 0.4:
+    if rng.random() < (0.15 if plain else 0.4):
         plate_light.lamps(rng)
-    if rng.random() < 0.08:
+    if not plain and rng.random() < 0.08:
         plate_light.signs(rng)
     frame = camera.expose(rng, shot_light(frame))
-    plate = camera.expose(rng, plate_light(shot_light(place.plate)))
+    plate = plate_light(shot_light(place.plate))
+    if rng.random() < FAR_SHARE:
+        plate = camera.blur(plate, rng.uniform(0.0015, 0.006) * width)
+    plate = camera.expose(rng, plate)
     covered = (place.coverage > 0.99).astype(np.float32)
     if kind != "missing" and rng.random() < ALIGNED_SHARE:
         plate, covered = as_aligned(rng, frame, plate, covered, alpha)
@@ -157,14 +166,19 @@ def as_aligned(
 
 
 def make_place(
-    rng: np.random.Generator, height: int, width: int, material: Material, kind: str
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    material: Material,
+    kind: str,
+    plain: bool,
 ) -> Place:
     """Both takes of the background."""
     if kind == "pair" and material.pairs:
         return real_pair(rng, height, width, material.pairs[rng.integers(len(material.pairs))])
     my, mx = int(height * MARGIN), int(width * MARGIN)
-    live = photograph(rng, height + 2 * my, width + 2 * mx, material)
-    if rng.random() < 0.15:
+    live = photograph(rng, height + 2 * my, width + 2 * mx, material, plain)
+    if not plain and rng.random() < 0.15:
         live = textures.festive(rng, live)
     plate = live
     mild = kind == "aligned" or rng.random() < 0.35
@@ -175,23 +189,26 @@ def make_place(
         if deep != "objects":
             plate = relief(rng, live, baseline)
         if deep != "relief":
-            live, plate = parallax(rng, live, plate, baseline, material)
+            live, plate = parallax(rng, live, plate, baseline, material, plain)
     plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
     inside = np.s_[my : my + height, mx : mx + width]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
     if kind == "missing":
         plate, coverage = np.zeros_like(live), np.zeros_like(coverage)
     elif kind == "wrong":
-        plate = photograph(rng, height, width, material)
+        plate = photograph(rng, height, width, material, plain)
     elif kind in ("near", "aligned") and rng.random() < 0.5:
         coverage = coverage * uncovered(rng, height, width)
     plausible = kind not in ("missing", "wrong")
     return Place(live, plate, coverage, mild and plausible, plausible)
 
 
-def photograph(rng: np.random.Generator, height: int, width: int, material: Material) -> Image:
-    """A place: a photograph three times in four where there are any, a texture else."""
-    if material.places and rng.random() < 0.75:
+def photograph(
+    rng: np.random.Generator, height: int, width: int, material: Material, plain: bool = False
+) -> Image:
+    """A place: where there are photographs one of them, three times in four or, plainly, always;
+    a texture else."""
+    if material.places and (plain or rng.random() < 0.75):
         picture = textures.read_photograph(material.places[rng.integers(len(material.places))])
         return textures.crop(rng, picture, height, width, 0.35)
     return textures.texture(rng, height, width)
@@ -237,6 +254,7 @@ def parallax(
     plate: Image,
     baseline: NDArray[np.float64],
     material: Material,
+    plain: bool,
 ) -> tuple[Image, Image]:
     """Near objects, drawn at other places in the two takes; the far ones less displaced."""
     height, width = live.shape[:2]
@@ -256,7 +274,7 @@ def parallax(
             curve = np.stack([tip + across, tip - across, foot - across, foot + across])
         cv2.fillPoly(cover, [(curve * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
         cover = np.asarray(cv2.GaussianBlur(cover, (0, 0), 0.6), np.float32)[..., None]
-        colour = photograph(rng, height, width, material)
+        colour = photograph(rng, height, width, material, plain)
         if rng.random() < 0.3:
             colour = colour * 0.5 + rng.uniform(0, 0.5, 3).astype(np.float32)
         shift = np.array([[1, 0, baseline[0] * depth], [0, 1, baseline[1] * depth]], np.float32)
@@ -301,32 +319,48 @@ def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.f
 
 
 def make_people(
-    rng: np.random.Generator, height: int, width: int, material: Material, place: Place
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    material: Material,
+    place: Place,
+    plain: bool,
 ) -> list[Foreground]:
-    """None to three foregrounds, each (H, W, 4) premultiplied, the nearest last."""
+    """None to three foregrounds, each (H, W, 4) premultiplied, the nearest last; `plain` ones are
+    people as they are."""
     count = rng.choice([0, 1, 2, 3], p=[0.12, 0.67, 0.16, 0.05])
     layers = []
     for _ in range(count):
         # Without a plate to trust only people can be told from the place: draw no objects there.
-        if material.people is None or (place.reliable and rng.random() < 0.35):
+        objects = 0.35 if place.reliable and not plain else 0
+        if material.people is None or rng.random() < objects:
             layer = drawn(rng, height, width)
         else:
-            layer = put(rng, height, width, material.people.pick(rng))
-            if rng.random() < (0.4 if place.plausible else 0.1):
+            layer = put(rng, height, width, material.people.pick(rng), plain)
+            if rng.random() < (0.4 if place.plausible and not plain else 0.1):
                 layer = hold(rng, layer)
-        if rng.random() < 0.2:
-            layer = robed(rng, layer, fabric(rng, height, width, material))
-        if rng.random() < 0.2:
-            layer = patterned(rng, layer, fabric(rng, height, width, material))
-        if rng.random() < 0.3:
-            layer = camouflage(rng, layer, place.live)
+        if not plain:
+            layer = disguised(rng, layer, place, material)
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
         elif rng.random() < 0.15:
-            blurred = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.5))
-            layer = np.asarray(blurred, np.float32)
+            layer = camera.blur(layer, rng.uniform(0.4, 1.5))
         layers.append(layer)
     return layers
+
+
+def disguised(
+    rng: np.random.Generator, layer: Foreground, place: Place, material: Material
+) -> Foreground:
+    """Perhaps in other clothes, perhaps in the colour of what is behind."""
+    height, width = layer.shape[:2]
+    if rng.random() < 0.2:
+        layer = robed(rng, layer, fabric(rng, height, width, material))
+    if rng.random() < 0.2:
+        layer = patterned(rng, layer, fabric(rng, height, width, material))
+    if rng.random() < (0.3 if place.plausible else 0.1):
+        layer = camouflage(rng, layer, place.live)
+    return layer
 
 
 def fabric(rng: np.random.Generator, height: int, width: int, material: Material) -> Image:

@@ -104,6 +104,8 @@ def open_session(
         raise WeightsError(f"weights {weights} do not exist, or are no file: check --weights")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Else its threads keep the cores busy between frames, which others need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(
