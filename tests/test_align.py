@@ -81,6 +81,35 @@ def test_a_shifted_plate_is_found_to_a_tenth_of_a_pixel():
     assert np.abs(error).max() < 0.1
 
 
+def askew(scene, degrees, size=SIZE):
+    """A flat scene, filmed by a camera that went around its middle by this much, and that camera's
+    homography from the scene."""
+    height, width = scene.shape[:2]
+    angle, far = np.radians(degrees), 1.2 * size[0]
+    to = np.array([[1, 0, (1 - width) / 2], [0, 1, (1 - height) / 2], [0, 0, 1]])
+    turn = np.array([[np.cos(angle), 0, 0], [0, 1, 0], [-np.sin(angle) / far, 0, 1]])
+    back = np.array([[1, 0, (size[0] - 1) / 2], [0, 1, (size[1] - 1) / 2], [0, 0, 1]])
+    made = back @ turn @ to
+    return cv2.warpPerspective(scene, made, size), made
+
+
+def test_a_plate_from_far_aside_is_found_and_followed():
+    """A wall from 50 degrees aside: no similar move, but hundreds of matches say so."""
+    scene = place(size=(720, 400))
+    plate, from_scene = askew(scene, 50)
+    walk = aligner([plate] * 4)
+    for index in range(3):
+        frame, to_frame = askew(np.roll(scene, 3 * index, 1), 0)
+        shift = np.array([[1, 0, 3.0 * index], [0, 1, 0], [0, 0, 1]])
+        made = walk(Frame(index, index / 30, frame))
+        walk.observe(made, np.zeros(frame.shape[:2], np.float32))
+        truth = to_frame @ shift @ np.linalg.inv(from_scene)
+        # Where the plate shows the middle half of the frame.
+        at = project(np.linalg.inv(truth), corners(*SIZE) / 2 + np.array(SIZE) / 4)
+        assert made.alignment.fallback is None
+        assert np.abs(project(homography(made), at) - project(truth, at)).max() < 1
+
+
 def test_the_plate_is_warped_onto_the_frame_and_covers_what_it_shows():
     scene = place()
     frame = view(scene, 0, 0)

@@ -346,6 +346,17 @@ def test_a_plane_gives_its_own_homography_whatever_stands_before_it():
     assert np.abs(project(found, at) - project(truth, at)).max() < 0.5
 
 
+@pytest.mark.parametrize(("count", "is_believed"), [(30, False), (90, True)])
+def test_many_matches_speak_for_a_view_that_differs_much(count, is_believed):
+    rng = np.random.default_rng(5)
+    plate = (rng.uniform(0, 1, (count, 2)) * (1000, 700)).astype(np.float32)
+    narrow = np.array([[0.5, 0, 250], [0, 1, 0], [0, 0, 1]])
+    frame = (project(narrow, plate) + rng.normal(0, 0.3, (count, 2))).astype(np.float32)
+    found = robust_homography(plate, frame, 2.0, (1000, 700), (1000, 700))
+    right = found is not None and np.abs(project(found[0], plate) - frame).max() < 2
+    assert right == is_believed
+
+
 def test_too_few_matches_give_nothing():
     few = np.zeros((5, 2), np.float32)
     assert robust_homography(few, few, 2.0, SIZE, SIZE) is None

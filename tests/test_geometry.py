@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from howard.align.geometry import corners, fit_whole, is_plausible, project, scaling
+from howard.align.geometry import (
+    WIDE,
+    corners,
+    fit_whole,
+    is_plausible,
+    is_plausible_from,
+    project,
+    scaling,
+)
 
 SIZE = (1280, 720)
 
@@ -62,6 +70,24 @@ elsewhere = np.array([[1, 0, 4000], [0, 1, 0], [0, 0, 1]], float)
 )
 def test_degenerate_views_are_refused(homography):
     assert not is_plausible(homography, SIZE, SIZE)
+
+
+narrow = scaling(0.5, 1.0)
+
+
+def test_views_that_differ_much_are_plausible_where_that_is_allowed():
+    assert not is_plausible(narrow, SIZE, SIZE)
+    assert is_plausible(narrow, SIZE, SIZE, WIDE)
+    for never in (mirrored, folded, elsewhere):
+        assert not is_plausible(never, SIZE, SIZE, WIDE)
+
+
+def test_what_is_found_from_a_known_homography_may_differ_little_from_it():
+    assert is_plausible_from(narrow, rotation(5) @ narrow, SIZE, SIZE)
+    assert not is_plausible_from(np.eye(3), narrow, SIZE, SIZE)
+    assert not is_plausible_from(narrow, narrow @ scaling(0.5, 1.0), SIZE, SIZE)
+    # By itself it is one of a similar move.
+    assert is_plausible_from(narrow, np.eye(3), SIZE, SIZE)
 
 
 def test_plausibility_allows_for_a_plate_of_another_size():

@@ -15,13 +15,23 @@ Homography = NDArray[np.float64]
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
-MAX_AREA_CHANGE = 4.0
-"""A plate's area may grow or shrink by this factor at each corner: the takes are similar moves."""
-MAX_STRETCH = 1.4
-"""One direction may be stretched by so much more than the other at the centre: a homography that
-hangs on few points flattens the picture."""
-MAX_SHIFT = 1.0
-"""The frame's centre may come from at most this share of the diagonal away."""
+
+@dataclass(frozen=True)
+class Difference:
+    """How much two views of one place may differ."""
+
+    area: float
+    """A plate's area may grow or shrink by this factor at each corner."""
+    stretch: float
+    """One direction may be stretched by so much more than the other at the centre."""
+    shift: float = 1.0
+    """The frame's centre may come from at most this share of the diagonal away."""
+
+
+SIMILAR = Difference(area=4.0, stretch=1.4)
+"""The takes are similar moves, and a homography that hangs on few points flattens the picture."""
+WIDE = Difference(area=400.0, stretch=5.0)
+"""Seen from elsewhere: a wall askew by up to 60 degrees or so, whose far corner is tiny."""
 
 
 def scaling(x: float, y: float) -> Homography:
@@ -64,9 +74,12 @@ def corners(width: int, height: int) -> NDArray[np.float64]:
 
 
 def is_plausible(
-    frame_from_plate: Homography, plate_size: tuple[int, int], frame_size: tuple[int, int]
+    frame_from_plate: Homography,
+    plate_size: tuple[int, int],
+    frame_size: tuple[int, int],
+    most: Difference = SIMILAR,
 ) -> bool:
-    """Whether a camera that filmed nearly the same view could have made this homography.
+    """Whether cameras whose views differ by no more than `most` could have made this homography.
 
     Sizes are (width, height). Refused: anything not finite; a mirrored or folded image (the
     Jacobian's determinant must be positive, and the scale w of one sign, over the whole plate);
@@ -82,16 +95,29 @@ def is_plausible(
     # Jacobian determinant of a homography: det(H) / w^3.
     area = np.linalg.det(frame_from_plate) / w**3
     expected = frame_size[0] * frame_size[1] / (plate_size[0] * plate_size[1])
-    if area.min() < expected / MAX_AREA_CHANGE or area.max() > expected * MAX_AREA_CHANGE:
+    if area.min() < expected / most.area or area.max() > expected * most.area:
         return False
     middle = (np.array([plate_size], float) - 1) / 2
     centre = project(frame_from_plate, middle)[0]
     around = project(frame_from_plate, middle + [[1, 0], [0, 1]]) - centre
     stretch = np.linalg.svd(around, compute_uv=False)
-    if stretch[0] > MAX_STRETCH * stretch[1]:
+    if stretch[0] > most.stretch * stretch[1]:
         return False
     shift = np.hypot(*(centre - (np.array(frame_size) - 1) / 2))
-    return bool(shift <= MAX_SHIFT * np.hypot(*frame_size))
+    return bool(shift <= most.shift * np.hypot(*frame_size))
+
+
+def is_plausible_from(
+    start: Homography, frame_from_plate: Homography, plate_size: Size, frame_size: Size
+) -> bool:
+    """Whether a homography found from one that is known to be nearly right can be believed: by
+    itself, or, where the views differ much, by how little it differs from that one."""
+    if is_plausible(frame_from_plate, plate_size, frame_size):
+        return True
+    change = frame_from_plate @ np.linalg.inv(start)
+    return is_plausible(frame_from_plate, plate_size, frame_size, WIDE) and is_plausible(
+        change, frame_size, frame_size
+    )
 
 
 def fit_whole(plate_size: tuple[int, int], frame_size: tuple[int, int]) -> Homography:

@@ -15,12 +15,18 @@ from typing import Any
 import numpy as np
 
 from howard.align.features import WORKING_SIDE
-from howard.align.geometry import Homography, Size, is_plausible
+from howard.align.geometry import Homography, Size
 from howard.align.gpu_blur import blurred
 from howard.align.gpu_outputs import Outputs
 from howard.align.gpu_person import Person, nobody
 from howard.align.gpu_view import shrunk, texture_of
-from howard.align.robust import FEWEST_INLIERS, INLIER_SHARE, PLANE_SHARE, Match, robust_homography
+from howard.align.robust import (
+    FEWEST_INLIERS,
+    PLANE_SHARE,
+    Match,
+    is_believable,
+    robust_homography,
+)
 from howard.cuda import TILE, cupy, kernel, read_back, tiles
 
 SLOTS = 3072
@@ -233,9 +239,7 @@ def find_homographies(
     )
     out: list[Match | None] = []
     for homography, agree, number in zip(homographies, inliers, matches, strict=True):
-        is_believed = agree >= max(FEWEST_INLIERS, INLIER_SHARE * number) and is_plausible(
-            homography, plate_size, frame_size
-        )
+        is_believed = is_believable(homography, agree, number, plate_size, frame_size)
         out.append(Match(homography, keypoints, number, agree) if is_believed else None)
     weak = [
         k for k, n in enumerate(matches) if n >= FEWEST_INLIERS and inliers[k] < PLANE_SHARE * n

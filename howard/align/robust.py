@@ -8,13 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from howard.align.geometry import Homography, Size, is_plausible, normalised
+from howard.align.geometry import SIMILAR, WIDE, Homography, Size, is_plausible, normalised
 
 REPROJECTION_PIXELS = 2.0
 """MAGSAC++ threshold at the working scale of the features; scaled up with the frame."""
 FEWEST_INLIERS = 12
 INLIER_SHARE = 0.2
 """Of the matches: below either, the homography is noise."""
+MANY_INLIERS, MANY_SHARE = 40, 0.4
+"""So many matches, and such a share of them, do not agree by chance: what they agree on is believed
+even of views that differ much."""
 FEWEST_RIGID = 20
 RIGID_SHARE = 0.3
 """Matches that one camera motion explains (an epipolar geometry): below either, none does."""
@@ -54,7 +57,7 @@ def robust_homography(
     if len(plate) < FEWEST_INLIERS:
         return None
     plane = on_a_plane(plate, frame, threshold)
-    if plane and not is_plausible(plane[0], plate_size, frame_size):
+    if plane and not is_believable(*plane, len(plate), plate_size, frame_size):
         plane = None
     rigid = rigid_matches(plate, frame, threshold)
     if rigid is None or (plane and plane[1] >= PLANE_SHARE * rigid.sum()):
@@ -62,6 +65,16 @@ def robust_homography(
     reach = PARALLAX * max(frame_size)
     whole = as_a_whole(plate[rigid], frame[rigid], reach, plate_size, frame_size)
     return whole or plane
+
+
+def is_believable(
+    homography: Homography, inliers: int, matches: int, plate_size: Size, frame_size: Size
+) -> bool:
+    """Whether a homography that so many of the matches agree on is one that a camera made."""
+    if inliers < max(FEWEST_INLIERS, INLIER_SHARE * matches):
+        return False
+    many = inliers >= max(MANY_INLIERS, MANY_SHARE * matches)
+    return is_plausible(homography, plate_size, frame_size, WIDE if many else SIMILAR)
 
 
 def on_a_plane(plate: Points, frame: Points, threshold: float) -> Found | None:
@@ -74,10 +87,7 @@ def on_a_plane(plate: Points, frame: Points, threshold: float) -> Found | None:
         return None
     if found is None:
         return None
-    count = int(agree.sum())
-    if count < max(FEWEST_INLIERS, INLIER_SHARE * len(plate)):
-        return None
-    return normalised(np.asarray(found, np.float64)), count
+    return normalised(np.asarray(found, np.float64)), int(agree.sum())
 
 
 def rigid_matches(plate: Points, frame: Points, threshold: float) -> NDArray[np.bool_] | None:

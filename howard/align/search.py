@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from howard.align.candidate import Candidate, Guess
-from howard.align.geometry import Homography, Size, fit_whole, is_plausible
+from howard.align.geometry import Homography, Size, fit_whole, is_plausible_from
 from howard.align.operations import Closeness, Look, Operations
 from howard.align.photometric import CLOSE, FAR, Reach
 from howard.align.plate_index import PlateIndex
@@ -149,11 +149,19 @@ class PlateSearch:
         if start_from is None or not indices:
             return []
         starts = [start_from] * len(indices)
-        directs = self.operations.direct(look, self.looks(indices), starts, Closeness.CHOOSE)
+        return self.direct(look, indices, starts, Closeness.CHOOSE)
+
+    def direct(
+        self, look: Look, indices: Sequence[int], starts: Sequence[Homography], how: Closeness
+    ) -> list[Candidate]:
+        """Direct alignment, each from a homography of its own."""
+        directs = self.operations.direct(look, self.looks(indices), starts, how)
         guesses = [
             Guess.of_direct(index, direct)
-            for index, direct in zip(indices, directs, strict=True)
-            if direct and direct.support >= SUPPORT
+            for index, start, direct in zip(indices, starts, directs, strict=True)
+            if direct
+            and direct.support >= SUPPORT
+            and is_plausible_from(start, direct.homography, self.plate_size, self.frame_size)
         ]
         return self.judged(look, guesses)
 
@@ -188,11 +196,6 @@ class PlateSearch:
         return self.judged(look, [Guess.of_match(i, found) for i, found in pairs if found])
 
     def judged(self, look: Look, guesses: list[Guess]) -> list[Candidate]:
-        """Those that a camera could have made, with their cost."""
-        sizes = self.plate_size, self.frame_size
-        return self.compared(look, [g for g in guesses if is_plausible(g.homography, *sizes)])
-
-    def compared(self, look: Look, guesses: list[Guess]) -> list[Candidate]:
         """With their cost."""
         if not guesses:
             return []
@@ -217,7 +220,9 @@ class PlateSearch:
         exact = self.exact(look, plates, [c.homography for c in found])
         sizes = self.plate_size, self.frame_size
         return [
-            replace(c, homography=homography) if is_plausible(homography, *sizes) else c
+            replace(c, homography=homography)
+            if is_plausible_from(c.homography, homography, *sizes)
+            else c
             for c, homography in zip(found, exact, strict=True)
         ]
 
@@ -256,15 +261,8 @@ class PlateSearch:
     def closer(self, look: Look, found: list[Candidate]) -> list[Candidate]:
         """By direct alignment, which tells one plane from another; each as it was where that fits
         worse. What it covers does not speak: the truth may well cover less."""
-        plates = self.looks(c.plate_index for c in found)
-        starts = [c.homography for c in found]
-        directs = self.operations.direct(look, plates, starts, Closeness.CLOSE)
-        guesses = [
-            Guess.of_direct(c.plate_index, direct)
-            for c, direct in zip(found, directs, strict=True)
-            if direct and direct.support >= SUPPORT
-        ]
-        finer = {c.plate_index: c for c in self.judged(look, guesses)}
+        indices, starts = [c.plate_index for c in found], [c.homography for c in found]
+        finer = {c.plate_index: c for c in self.direct(look, indices, starts, Closeness.CLOSE)}
         pairs = [(c, finer.get(c.plate_index)) for c in found]
         return [new if new and fits_as_well(new, old) else old for old, new in pairs]
 
@@ -274,7 +272,7 @@ class PlateSearch:
         name, homography = "last_homography", self.track.last_homography
         if homography is None:
             name, homography = "identity", fit_whole(self.plate_size, self.frame_size)
-        return name, self.compared(look, [Guess(index, homography, 0, 0, 0)])[0]
+        return name, self.judged(look, [Guess(index, homography, 0, 0, 0)])[0]
 
     def looks(self, indices: Iterable[int]) -> list[Look]:
         """What was prepared of clean-plate frames of the window."""
