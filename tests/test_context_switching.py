@@ -426,7 +426,8 @@ def test_crops_hold_the_person_in_the_order_that_the_loss_expects(batch):
     assert frame.shape == plate.shape == foreground.shape == (2, 3, SIDE, SIDE)
     assert torch.equal(alpha, segmentation)
     assert alpha.shape == (2, 1, SIDE, SIDE)
-    assert alpha.mean() >= batch[0].mean()  # the person fills more of a crop than of the scene
+    # The person fills no less of a crop than of the scene; resampling rounds.
+    assert alpha.mean() > batch[0].mean() - 1e-5
     opaque = (alpha > 0.999).expand_as(frame)
     assert (frame - foreground)[opaque].abs().mean() < 0.1  # but for noise and light
 

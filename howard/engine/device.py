@@ -100,20 +100,23 @@ def open_device(config: RunConfig) -> Device:
 def cpu(config: RunConfig) -> Device:
     """NumPy, OpenCV, ONNX Runtime."""
     from howard.align.cpu import OpenCVAligner
+    from howard.matte.second import SecondOpinion
     from howard.matte.steady import Steady, drawn
     from howard.write.pack import PackedMatte
 
     threads = config.threads or len(os.sched_getaffinity(0))
 
     def open_network(weights: Weights, shot: VideoInfo, batch: int) -> MattingNetwork:
-        from howard.matte.cpu import OnnxMattingNetwork
+        from howard.matte.cpu import OnnxMattingNetwork, confidences
 
         own, *coarse = weights.files
+        first = OnnxMattingNetwork((coarse or [own])[0], threads)
+        howards = SecondOpinion(first, tell=confidences, keep=lambda matte: matte)
         if not coarse:
-            return OnnxMattingNetwork(own, threads)
+            return howards
         from howard.matte.context_switching import ContextSwitchingNetwork
 
-        return ContextSwitchingNetwork(own, OnnxMattingNetwork(coarse[0], threads), threads)
+        return ContextSwitchingNetwork(own, howards, threads)
 
     return Device(
         name="cpu",
@@ -144,6 +147,7 @@ def gpu(config: RunConfig) -> Device:
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video
     from howard.matte.gpu_steady import drawn
+    from howard.matte.second import SecondOpinion
     from howard.matte.steady import Steady
     from howard.write.gpu import Downloads
 
@@ -154,10 +158,11 @@ def gpu(config: RunConfig) -> Device:
     before = replace(traffic)
 
     def open_network(weights: Weights, shot: VideoInfo, batch: int) -> MattingNetwork:
-        from howard.matte.gpu import Wanted, open_device_network
+        from howard.matte.gpu import Wanted, confidences, copied, open_device_network
 
         wanted = Wanted(config.network, weights.files[0], batch, shot.width, shot.height)
-        return open_device_network(config.runner, wanted)
+        network = open_device_network(config.runner, wanted)
+        return SecondOpinion(network, tell=confidences, keep=copied)
 
     def batch(shot: VideoInfo) -> int:
         free, _ = cp.cuda.runtime.memGetInfo()

@@ -41,12 +41,14 @@ Box = tuple[slice, slice]
 class ContextSwitchingNetwork:
     """Runs `coarse` for the segmentation, then the exported network on a crop of each frame."""
 
-    warnings: Sequence[str] = ()
-
     def __init__(self, weights: Path, coarse: MattingNetwork, threads: int) -> None:
         self.session = open_session(weights, threads, INPUTS, INPUTS)
         self.side = stored_number(self.session, weights, "side")
         self.coarse = coarse
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self.coarse.warnings
 
     def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Matte]:
         found = self.coarse(frames, plates)

@@ -89,6 +89,11 @@ class OnnxMattingNetwork:
         }
 
 
+def confidences(mattes: Sequence[Matte]) -> list[float]:
+    """Of each."""
+    return [matte.confidence for matte in mattes]
+
+
 def confidence(doubt: Planes) -> float:
     """From the error that the network expects of its alpha, at any size: 1 where it expects none,
     0.5 at DOUBTFUL on average. Of the whole picture, so that an empty one can be sure too."""

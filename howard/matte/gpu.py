@@ -7,12 +7,12 @@ mattes stay in device memory as the network left them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from howard import cuda
-from howard.cuda import kernel
+from howard.cuda import kernel, read_back
 from howard.errors import DeviceMemoryError
 from howard.frames import Frame, Noun, Plate
 from howard.matte.cpu import DOUBT, DOUBTFUL
@@ -100,6 +100,16 @@ class DeviceMattingNetwork:
         args = doubt.view(cp.uint16), doubt.size // count, np.float32(DOUBTFUL), confidences
         kernel("pack", "tell_confidence")((1, 1, count), BLOCK, args)
         return confidences
+
+
+def confidences(mattes: Sequence[DeviceMatte]) -> list[float]:
+    """Of each, on the host; waits for them."""
+    return read_back(cuda.cupy().concatenate([matte.confidence for matte in mattes])).tolist()
+
+
+def copied(matte: DeviceMatte) -> DeviceMatte:
+    """In memory of its own."""
+    return replace(matte, alpha=matte.alpha.copy(), foreground=matte.foreground.copy())
 
 
 def open_device_network(choice: RunnerName, wanted: Wanted) -> DeviceMattingNetwork:

@@ -1,0 +1,101 @@
+"""Mattes made again without their plate, on either device."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from howard.frames import Alignment, Frame, Matte, Plate
+from howard.matte.cpu import confidences
+from howard.matte.second import DOUBTED, SecondOpinion
+
+SIZE = (4, 6)
+
+
+class Unsure:
+    """Sure of a matte by `seen` with a plate, by `alone` without; alpha says which it was. Its
+    mattes share memory, as the GPU's do."""
+
+    def __init__(self, seen, alone):
+        self.seen, self.alone, self.warnings, self.calls = seen, alone, ["from within"], []
+        self.memory = np.zeros((8, *SIZE), np.float32)
+
+    def __call__(self, frames, plates):
+        self.calls.append(len(frames))
+        out = []
+        for k, plate in enumerate(plates):
+            sure = self.seen[frames[k].index] if plate.coverage.any() else self.alone
+            assert plate.coverage.any() == plate.pixels.any()
+            self.memory[k] = 1 if plate.coverage.any() else 0.5
+            out.append(Matte(self.memory[k], np.zeros((*SIZE, 3), np.float32), sure))
+        return out
+
+
+def own(matte):
+    return replace(matte, alpha=matte.alpha.copy())
+
+
+def shot(count, coverage=1.0):
+    frames = [Frame(i, i / 30, np.zeros((*SIZE, 3), np.uint8)) for i in range(count)]
+    how = Alignment(0, 9, 9, 9, 20.0, coverage, None, (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    plate = Plate(np.full((*SIZE, 3), 90, np.uint8), np.ones(SIZE, np.uint8), how)
+    return frames, [plate] * count
+
+
+def asked(seen, alone, coverage=1.0):
+    network = Unsure(seen, alone)
+    second = SecondOpinion(network, tell=confidences, keep=own)
+    mattes = second(*shot(len(seen), coverage))
+    return network, second, [float(m.alpha.mean()) for m in mattes]
+
+
+def test_a_sure_network_is_asked_once():
+    network, second, alphas = asked([DOUBTED, 0.9], alone=1.0)
+    assert network.calls == [2]
+    assert alphas == [1, 1]
+    assert second.warnings == ["from within"]
+
+
+def test_the_surer_matte_is_taken_and_told():
+    network, second, alphas = asked([0.9, 0.1, 0.2, 0.05], alone=0.15)
+    assert network.calls == [4, 1, 1, 1]
+    assert alphas == [1, 0.5, 1, 0.5]
+    own_warning = second.warnings[1]
+    assert "2 frames" in own_warning
+    assert "first is 1" in own_warning
+
+
+def test_without_a_plate_there_is_nothing_to_leave_out():
+    network, _, _ = asked([0.1], alone=0.9, coverage=0.0)
+    assert network.calls == [1]
+
+
+@pytest.mark.parametrize("alone", [0.05, 0.9])
+def test_a_device_keeps_what_the_next_call_writes_over(host_gpu, alone):
+    from howard.matte.gpu import DeviceMatte, copied
+    from howard.matte.gpu import confidences as read
+
+    cp, (height, width) = host_gpu, SIZE
+    memory = cp.zeros((2, 1, height, width), np.float16)
+
+    def network(frames, plates):
+        sure = [
+            alone if not p.coverage.any() else 0.9 - 0.8 * f.index for f, p in both(frames, plates)
+        ]
+        for k, plate in enumerate(plates):
+            memory[k] = 1 if plate.coverage.any() else 0.5
+        told = cp.asarray(np.array(sure, np.float32))
+        return [
+            DeviceMatte(memory[k], memory[k], width, height, told[k : k + 1])
+            for k in range(len(frames))
+        ]
+
+    both = lambda *lists: zip(*lists, strict=True)  # noqa: E731
+    network.warnings = []
+    frames, plates = shot(2)
+    plates = [
+        replace(p, pixels=cp.asarray(p.pixels), coverage=cp.asarray(p.coverage)) for p in plates
+    ]
+    mattes = SecondOpinion(network, tell=read, keep=copied)(frames, plates)
+    found = [float(cp.asnumpy(m.alpha).mean()) for m in mattes]
+    assert found == [1, 0.5 if alone > 0.1 else 1]
