@@ -120,8 +120,14 @@ class Gpu:
     def stream(self, frame: Array) -> AbstractContextManager[Any]:
         if not (is_torch(frame) and frame.is_cuda):
             return nullcontext()
+        cp, index = cupy(), frame.device.index
+        if index != cp.cuda.Device().id:
+            raise DeviceError(
+                f"the arrays lie on GPU {index}, and GPU {cp.cuda.Device().id} is the current one: "
+                f"call inside `with cupy.cuda.Device({index}):`"
+            )
         current = sys.modules["torch"].cuda.current_stream(frame.device)
-        return cupy().cuda.ExternalStream(current.cuda_stream, frame.device.index)
+        return cp.cuda.ExternalStream(current.cuda_stream, index)
 
     def take(self, array: Array) -> Array:
         cp = cupy()

@@ -10,6 +10,8 @@ import fakecupy
 import pytest
 
 from howard import cuda
+from howard.decode import nvdec
+from howard.errors import DeviceError
 
 
 @pytest.fixture
@@ -24,9 +26,21 @@ def leaves_no_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a GPU, whatever there is; in processes that are started, too."""
+
+    def missing() -> None:
+        raise DeviceError("no NVIDIA GPU can be used: this test has none")
+
+    monkeypatch.setattr(cuda, "loaded", missing)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
 def host_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """howard.cuda.cupy() is a stand-in over NumPy, whose kernels run on the CPU."""
     monkeypatch.setattr(cuda, "loaded", lambda: fakecupy)
+    monkeypatch.setattr(nvdec, "is_there", lambda: False)  # it would decode into a real GPU
     cuda.module.cache_clear()
     fakecupy.downloads.clear()
     yield fakecupy

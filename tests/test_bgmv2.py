@@ -28,6 +28,8 @@ from howard.matte.cpu import OnnxMattingNetwork, open_session  # noqa: E402
 from howard.matte.holes import fill_holes  # noqa: E402
 from tests.media import write_image  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
 PATCHES = 40
 """Refined per picture, of some 400 and more."""

@@ -13,6 +13,8 @@ from howard.engine.__main__ import INTERRUPTED, main
 from howard.engine.commands import NOBODY_LISTENS, parse
 from howard.engine.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 HEAVY = "torch cupy nvidia.dali tensorrt onnxruntime av cv2"
 
 

@@ -49,6 +49,8 @@ from howard.matte.context_switching import (  # noqa: E402
 )
 from tests.media import write_image  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
 WIDTH = 8
 """Of most networks here; the published one has 64, the one that is trained 32."""

@@ -30,6 +30,9 @@ from howard.decode.planes import PlanesConverter
 from howard.errors import DeviceError, InputError, InputMissing
 from howard.frames import Frame
 
+NVDEC_IS_THERE = nvdec.is_there
+"""`host_gpu` puts another in its place."""
+
 PARITY = 2
 """Levels of 255: the issue's bound. Both decode the same YCbCr; swscale works in fixed point."""
 PLANES_LEVELS = 1
@@ -435,6 +438,7 @@ def test_two_pictures_in_one_file_are_left_to_ffmpeg(tmp_path, nvdec_is_there):
 
 def test_without_dali_or_the_driver_ffmpeg_decodes(tmp_path, monkeypatch):
     monkeypatch.setattr(nvdec.ctypes, "CDLL", lambda name: open("/nowhere"))  # noqa: SIM115
+    monkeypatch.setattr(nvdec, "is_there", NVDEC_IS_THERE)
     nvdec.is_there.cache_clear()
     assert not nvdec.is_there()
     nvdec.is_there.cache_clear()

@@ -18,7 +18,7 @@ from howard.matte.cpu import OnnxMattingNetwork
 from howard.matte.device_inputs import DeviceInputs, HoleFiller, Needs, needs_of
 from howard.matte.gpu import DeviceMattingNetwork, open_device_network
 from howard.matte.holes import REACH, SIDE, fill_holes
-from howard.matte.onnxruntime_runner import OnnxRuntimeRunner
+from howard.matte.onnxruntime_runner import CUDA, OnnxRuntimeRunner
 from howard.matte.plan import Wanted, write_program_sidecar
 from howard.write.gpu import Downloads
 from howard.write.pack import pack_rgba
@@ -143,6 +143,17 @@ def test_onnx_runtime_is_in_order_with_cupys_stream(
         binding.bind_output(name)
     onnx_runtime.run(binding)
     assert told == (["waited", None] if waits else [onnx_runtime.run_options])
+
+
+def test_onnx_runtime_looks_for_cuda_where_pip_puts_it(host_gpu, monkeypatch):
+    import onnxruntime
+
+    loaded = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(CUDA), raising=False)
+    with pytest.raises(DeviceError, match="could not start its CUDA"):
+        OnnxRuntimeRunner(WEIGHTS)
+    assert loaded == [CUDA]
 
 
 def test_too_little_memory_is_an_error_after_which_fewer_frames_are_taken(host_gpu, cpu):

@@ -223,3 +223,12 @@ def test_a_pycuda_array_goes_in_without_a_copy(on_cpu, monkeypatch):
     assert [x.data.ptr for x in seen] == [int(x.gpudata) for x in there]
     assert isinstance(alpha, cp.ndarray)
     assert np.abs(alpha.get() - on_cpu(frame, plate)[0]).max() < HALF_ERROR
+
+
+def test_a_tensor_on_another_gpu_is_refused_with_the_remedy(host_gpu, host_runner, monkeypatch):
+    from howard import matting
+
+    monkeypatch.setattr(matting, "is_torch", lambda array: True)
+    there = SimpleNamespace(is_cuda=True, device=SimpleNamespace(index=1))
+    with pytest.raises(DeviceError, match=r"GPU 1, and GPU 0 .*Device\(1\)"):
+        howard.Matting(device="gpu")._side.stream(there)

@@ -26,6 +26,8 @@ from howard.write import frame_path
 from tests.media import write_video
 from tests.test_run import picture, pictures, plate_frame, report, shot_frame
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 FRAMES = 6
 SEATS = [{}, {}]
 HAIR = 2

@@ -18,6 +18,8 @@ from howard.errors import ConfigError, DeviceError, InputError, OutputError, Wei
 from tests.media import write_image, write_sound, write_video
 from tests.test_write import HALF_A_LEVEL
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 SIZE = (192, 128)
 
 
@@ -51,7 +53,7 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(videos, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished") / "out"
-    return out, run(RunConfig(*videos, out))
+    return out, run(RunConfig(*videos, out, device="cpu"))
 
 
 def report(out):

@@ -48,6 +48,8 @@ class OnnxRuntimeRunner:
                 f"the installed ONNX Runtime has no {provider}: pip uninstall onnxruntime, then "
                 "pip install onnxruntime-gpu"
             )
+        if provider == CUDA and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # else it does not look where pip puts CUDA and cuDNN
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         how = [provider_options(provider)]
