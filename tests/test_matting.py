@@ -128,11 +128,7 @@ def test_arrays_of_a_gpu_are_refused_on_the_cpu(on_cpu):
         on_cpu(there, there)
 
 
-def test_without_a_gpu_auto_takes_the_cpu_and_gpu_is_an_error(monkeypatch):
-    def missing():
-        raise DeviceError("no NVIDIA GPU can be used: give --device cpu")
-
-    monkeypatch.setattr(cuda, "loaded", missing)
+def test_without_a_gpu_auto_takes_the_cpu_and_gpu_is_an_error(no_gpu):
     frame, plate = scene()
     assert howard.Matting(threads=1)(frame, plate)[0].shape == frame.shape[:2]
     with pytest.raises(DeviceError, match="no NVIDIA GPU"):

@@ -273,7 +273,7 @@ def parallax(
             foot = middle - along * rng.uniform(0.3, 1.2)
             curve = np.stack([tip + across, tip - across, foot - across, foot + across])
         cv2.fillPoly(cover, [(curve * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
-        cover = np.asarray(cv2.GaussianBlur(cover, (0, 0), 0.6), np.float32)[..., None]
+        cover = camera.blur(cover, 0.6)[..., None]
         colour = photograph(rng, height, width, material, plain)
         if rng.random() < 0.3:
             colour = colour * 0.5 + rng.uniform(0, 0.5, 3).astype(np.float32)
@@ -380,8 +380,8 @@ def cast_shadow(rng: np.random.Generator, live: Image, people: list[Foreground])
     across = rng.normal(0, 0.15) * width
     move = np.array([[1, shear, across], [0, squash, height * (1 - squash)]], np.float32)
     move[0, 2] -= shear * height * 0.7
-    moved = cv2.warpAffine(shadow, move, (width, height))
-    soft = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.004, 0.06) * width)
+    moved = np.asarray(cv2.warpAffine(shadow, move, (width, height)), np.float32)
+    soft = camera.blur(moved, rng.uniform(0.004, 0.06) * width)
     return (live * (1 - rng.uniform(0.1, 0.6) * soft[..., None])).astype(np.float32)
 
 

@@ -28,18 +28,17 @@ class SecondOpinion:
     ) -> None:
         """tell: the confidences of mattes. keep: a matte that outlives the network's next call."""
         self.network, self.tell, self.keep = network, tell, keep
-        self.alone: list[int] = []
-        """Frames whose plate was left out."""
+        self.alone: set[int] = set()
+        """Frames whose plate was left out; a batch that was too large comes twice."""
 
     @property
     def warnings(self) -> list[str]:
         told = list(self.network.warnings)
         if self.alone:
-            number = len(self.alone)
-            frames = "1 frame" if number == 1 else f"{number} frames"
+            frames = "1 frame" if len(self.alone) == 1 else f"{len(self.alone)} frames"
             told.append(
                 f"the plate of {frames} was left out, since the network was surer without: the "
-                f"first is {self.alone[0]}; --debug DIR shows how the plates lie"
+                f"first is {min(self.alone)}; --debug DIR shows how the plates lie"
             )
         return told
 
@@ -58,7 +57,7 @@ class SecondOpinion:
             alone = self.keep(self.network([frames[i]], [without_data(plates[i])])[0])
             if self.tell([alone])[0] > sure[i]:
                 mattes[i] = alone
-                self.alone.append(frames[i].index)
+                self.alone.add(frames[i].index)
         return mattes
 
 
