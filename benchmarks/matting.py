@@ -40,7 +40,7 @@ from benchmarks.measure import (
     write_json,
 )
 from benchmarks.tables import HUNDREDTHS, Columns, table
-from engine.training.scenes import Material
+from engine.training.material import Material
 from howard.errors import HowardError
 from howard.frames import Matte
 from howard.matte import DEFAULT_NETWORK, MattingNetwork

@@ -21,17 +21,10 @@ from numpy.typing import NDArray
 
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
 from engine.training import camera
-from engine.training.people import Foreground, hair, outline, premultiplied
-from engine.training.scenes import (
-    MARGIN,
-    Material,
-    camouflage,
-    cast_shadow,
-    composite,
-    misalign,
-    photograph,
-    put,
-)
+from engine.training.material import Material
+from engine.training.people import Foreground, camouflage, hair, outline, premultiplied, put
+from engine.training.places import MARGIN, misalign, photograph
+from engine.training.scenes import cast_shadow, composite
 from engine.training.textures import Image
 from howard.align.cpu import OpenCVAligner
 from howard.frames import IDENTITY, Alignment, Frame, Plate, VideoInfo

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from engine.training.scenes import Material, Sample, sample
+from engine.training.material import Material
+from engine.training.scenes import Sample, sample
 from howard.errors import HowardError, WeightsError
 from howard.frames import IDENTITY, Alignment, Frame, Plate
 from howard.matte import BUILT, default_weights

@@ -26,8 +26,9 @@ from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
 from engine.networks.howard import GROUPS, BestMatch, best_match, matte  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures, split  # noqa: E402
 from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402
+from engine.training.material import Material  # noqa: E402
 from engine.training.people import People, premultiplied  # noqa: E402
-from engine.training.scenes import Material, sample  # noqa: E402
+from engine.training.scenes import sample  # noqa: E402
 from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
 from engine.training.unfold import unfolded  # noqa: E402
 from engine.training.windows import WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402

@@ -35,7 +35,8 @@ from engine.training.context_switching import (  # noqa: E402
     supervised_loss,
 )
 from engine.training.learner import Learner  # noqa: E402
-from engine.training.scenes import Material, sample  # noqa: E402
+from engine.training.material import Material  # noqa: E402
+from engine.training.scenes import sample  # noqa: E402
 from engine.training.train import TrainConfig, train  # noqa: E402
 from engine.training.validate import Validation  # noqa: E402
 from howard.config import RunConfig  # noqa: E402

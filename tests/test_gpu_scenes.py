@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from engine.training import pack as packing  # noqa: E402
 from engine.training import people as people_one_by_one  # noqa: E402
+from engine.training import places as places_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
 from engine.training.gpu_align import aligned, filled, warped  # noqa: E402
@@ -22,15 +23,18 @@ from engine.training.gpu_material import (  # noqa: E402
     runs_of,
 )
 from engine.training.gpu_people import Trust, make_people, robed  # noqa: E402
-from engine.training.gpu_scenes import batch, composites, gpu_batches, relief  # noqa: E402
+from engine.training.gpu_places import relief  # noqa: E402
+from engine.training.gpu_scenes import batch, composites, gpu_batches  # noqa: E402
+from engine.training.gpu_shapes import OF_PLACES, Texture  # noqa: E402
 from engine.training.losses import temporal_loss  # noqa: E402
+from engine.training.material import Material  # noqa: E402
 from engine.training.people import People  # noqa: E402
-from engine.training.scenes import PLATES, Material, sample  # noqa: E402
+from engine.training.scenes import PLATES, sample  # noqa: E402
 from engine.training.train import TrainConfig, train  # noqa: E402
 from howard.matte.holes import REACH, fill_holes  # noqa: E402
 
 HEIGHT, WIDTH = 48, 80
-PLAIN = np.arange(8) % 2 == 0
+LOOKS = np.array(["plain", "stage", "odd", "plain"] * 2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,15 +104,15 @@ def test_batches_are_what_they_say(material, kind):
 
 
 def test_frames_are_composed_of_foreground_and_background(material):
-    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, np.array(["near"] * 8), PLAIN)
+    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, np.array(["near"] * 8), LOOKS)
     recomposed = scene.alpha * scene.foreground + (1 - scene.alpha) * scene.live
     # Below an alpha of 0.01 the foreground is the place's own colour.
     assert (recomposed - scene.frame).abs().max() < 0.011
     assert (recomposed - scene.frame).abs().mean() < 1e-4
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_plain_people_look_as_they_were_rendered(places, tmp_path, plain):
+@pytest.mark.parametrize("look", ["plain", "stage", "odd"])
+def test_plain_people_look_as_they_were_rendered(places, tmp_path, look):
     """Pure red here; others are dressed, tinted and disguised, more often than not."""
     rgba = np.zeros((60, 40, 4), np.uint8)
     rgba[:, 5:35, 2:] = 255
@@ -117,22 +121,32 @@ def test_plain_people_look_as_they_were_rendered(places, tmp_path, plain):
     found = read_pictures([tmp_path / "red.png"], pictures(places), [], 96)
     material = DeviceMaterial(found, "cpu", procedural=16, side=64)
     live, every = torch.full((count, 3, HEIGHT, WIDTH), grey), np.ones(count, bool)
-    trust = Trust(~every, every, every & plain)
+    trust = Trust(~every, every, np.full(count, look))
     batch = make_people(Draw(4, count, 1, "cpu"), material, live, trust)[0]
     one_by_one = Material(People([tmp_path / "red.png"], tmp_path / "cache", 96), pictures(places))
-    place = scenes_one_by_one.Place(
+    place = places_one_by_one.Place(
         np.full((HEIGHT, WIDTH, 3), grey, np.float32), np.zeros(1), np.zeros(1), False
     )
     rng = np.random.default_rng(5)
     singles = [
-        scenes_one_by_one.make_people(rng, HEIGHT, WIDTH, one_by_one, place, plain)
+        scenes_one_by_one.make_people(rng, HEIGHT, WIDTH, one_by_one, place, look)
         for _ in range(count)
     ]
     layers = [layer for people in singles for layer in people]
     for made in (list(batch.permute(0, 2, 3, 1).numpy()), layers):
         other = np.mean([np.abs(x[..., 1:3]).max() > 0.02 for x in made])
         # One in ten, too, holds something.
-        assert other < 0.25 if plain else other > 0.5
+        assert other < 0.25 if look == "plain" else other > 0.5
+
+
+def test_plain_places_are_photographs_and_stages_are_full_of_lamps(material):
+    looks = np.array(["plain", "stage"] * 16)
+    texture = Texture(Draw(6, 32, 1, "cpu"), material, HEIGHT, WIDTH, OF_PLACES, looks)
+    for look, kind in (("plain", 0), ("stage", 4)):
+        begin, end = material.ranges[kind]
+        which = texture.which[looks == look]
+        assert begin < end
+        assert ((begin <= which) & (which < end)).all()
 
 
 def test_where_nobody_stands_frame_and_aligned_plate_agree(material):
@@ -195,11 +209,11 @@ def test_relief_displaces_the_place_as_it_says_and_as_much_as_one_by_one():
     assert moved > 0.005
     assert (back - live).abs().mean() < 0.5 * moved
     singles = [
-        np.abs(scenes_one_by_one.relief(np.random.default_rng(s), picture, baseline[0]) - picture)
+        np.abs(places_one_by_one.relief(np.random.default_rng(s), picture, baseline[0]) - picture)
         for s in range(24)
     ]
     assert np.mean(singles) == pytest.approx(float(moved), rel=0.35)
-    still = scenes_one_by_one.relief(rng, picture, np.zeros(2))
+    still = places_one_by_one.relief(rng, picture, np.zeros(2))
     np.testing.assert_allclose(still, picture, atol=1e-6)
 
 

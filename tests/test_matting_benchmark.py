@@ -17,7 +17,8 @@ from benchmarks.matting_networks import DifferenceKey
 from benchmarks.matting_scenes import KINDS, PLATES, Kind, Scene
 from engine.export import store_weights_as_half
 from engine.quantise import as_nouns, quantise
-from engine.training.scenes import Material, sample
+from engine.training.material import Material
+from engine.training.scenes import sample
 from howard.errors import WeightsError
 from howard.frames import Matte
 from howard.matte.cpu import OnnxMattingNetwork

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from engine.training.material import Material
 from engine.training.people import People
-from engine.training.scenes import PLATES, USELESS_PLATES, Material, Sample, sample
+from engine.training.scenes import PLATES, USELESS_PLATES, Sample, sample
 from engine.training.views import ViewPair, view_pairs
 from howard.matte.holes import GUESS_PERCENT
 

@@ -32,7 +32,7 @@ PROCEDURAL_SIDE = 448
 """Number and size of the drawn textures, and of the silhouettes (twice as wide as high). They are
 drawn once; crops, mirrors and colours make them new each time."""
 FESTIVE = 7
-"""Every so many places are full of lamps, about as often as `scenes.make_place` has them."""
+"""One of so many places is full of lamps."""
 
 
 @dataclass
@@ -158,11 +158,12 @@ class DeviceMaterial:
         self.cut_below = np.array([p[-1, :, 3].max() > 127 for p in pictures.people])
         drawn = in_parallel("textures", lambda k: drawn_texture(k, side), range(procedural))
         cloths = in_parallel("cloths", lambda k: cloth(k, side), range(procedural // 2))
-        numbered = list(enumerate(pictures.places))
-        places = in_parallel("lamps", lambda x: with_lamps(*x), numbered)
-        kinds = places, pictures.wild, drawn, cloths
+        places = list(pictures.places)
+        lit = [places.pop(k) for k in range(len(places) - 1, 0, -FESTIVE)]
+        stages = in_parallel("lamps", lambda x: stage(*x), list(enumerate(lit)))
+        kinds = places, pictures.wild, drawn, cloths, stages
         self.photographs = Atlas([picture for kind in kinds for picture in kind], device)
-        """Places, photographs of the package, drawn textures, cloths; each in `ranges`."""
+        """Places, photographs of the package, drawn textures, cloths, stages; each in `ranges`."""
         ends = np.cumsum([0, *(len(kind) for kind in kinds)])
         self.ranges = list(pairwise(ends.tolist()))
         bodies = in_parallel("silhouettes", lambda k: body(k, side), range(procedural))
@@ -181,10 +182,8 @@ class DeviceMaterial:
         """RGB and coverage; pair k is 2 k (frame) and 2 k + 1 (plate)."""
 
 
-def with_lamps(number: int, place: Picture) -> Picture:
-    """The place (H, W, 3) as it is, or full of lamps."""
-    if number % FESTIVE != FESTIVE - 1:
-        return place
+def stage(number: int, place: Picture) -> Picture:
+    """The place (H, W, 3) full of lamps."""
     picture = place.astype(np.float32) / np.float32(255)
     return levels(textures.festive(np.random.default_rng((3, number)), picture))
 

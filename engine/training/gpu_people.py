@@ -12,7 +12,8 @@ from torch import Tensor
 from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Texture, soft_edge
+from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Looks, Texture, soft_edge
+from engine.training.scenes import DRESSED
 
 BOX = 128
 """Pixels of the box in which held things are drawn, before they are scaled."""
@@ -27,12 +28,12 @@ class Trust(NamedTuple):
     """From its plate, even things that are no people."""
     plausible: Which
     """From its plate, anything at all."""
-    plain: Which
-    """People stand there as they are, in no disguise."""
+    looks: Looks
+    """By the look of the scene, how much people are disguised."""
 
     def of(self, which: Which) -> Trust:
         """For the scenes chosen."""
-        return Trust(*(field[which] for field in self))
+        return Trust(self.reliable[which], self.plausible[which], self.looks[which])
 
 
 def make_people(
@@ -59,7 +60,8 @@ def over(front: Tensor, back: Tensor) -> Tensor:
 def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust) -> Tensor:
     """One person or, where the plate can be trusted, a drawn object, for each scene."""
     height, width = live.shape[2:]
-    disguised = ~trust.plain
+    plain = trust.looks == "plain"
+    disguised = ~plain
     # Without a plate to trust only people can be told from the place: draw no objects there.
     objects = trust.reliable & disguised & draw.chance(0.35)
     if not material.people:
@@ -67,11 +69,11 @@ def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust)
     layer = torch.zeros_like(live[:, :1]).repeat(1, 4, 1, 1)
     layer = draw.change(layer, objects, lambda d, x: placed(d, material, height, width))
     holding = draw.chance(np.where(trust.plausible & disguised, 0.4, 0.1))[~objects]
-    plain = trust.plain[~objects]
     layer = draw.change(
-        layer, ~objects, lambda d, x: put(d, material, height, width, holding, plain)
+        layer, ~objects, lambda d, x: put(d, material, height, width, holding, plain[~objects])
     )
-    robes, patterns = (disguised & draw.chance(0.2) for _ in range(2))
+    dressed = np.select([trust.looks == look for look in DRESSED], list(DRESSED.values()))
+    robes, patterns = (draw.chance(dressed) for _ in range(2))
     layer = draw.change(layer, robes, lambda d, x: robed(d, material, x))
     layer = draw.change(layer, patterns, lambda d, x: patterned(d, material, x))
     hidden = disguised & draw.chance(np.where(trust.plausible, 0.3, 0.1))

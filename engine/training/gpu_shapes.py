@@ -5,26 +5,29 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.training.gpu_draw import Draw, Values, Which
+from engine.training.gpu_draw import Draw, Values
 from engine.training.gpu_material import DeviceMaterial
 
 POINTS = 64
 """Of an outline, as `people.outline` has."""
-Shares = tuple[float, float, float, float]
-OF_PLACES: Shares = (0.75, 0.25 * 0.55, 0.25 * 0.45, 0)
+Shares = tuple[float, float, float, float, float]
+Looks = NDArray[np.str_]
+"""The looks of scenes (N,), each one of `scenes.LOOKS`."""
+OF_PLACES: Shares = (0.75, 0.25 * 0.55, 0.25 * 0.45, 0, 0)
 """What `scenes.photograph` draws."""
-OF_OBJECTS: Shares = (0, 0.55, 0.45, 0)
+OF_OBJECTS: Shares = (0, 0.55, 0.45, 0, 0)
 """What `textures.texture` draws."""
-OF_CLOTHES: Shares = (0.33, 0.67 * 0.45 * 0.55, 0.67 * 0.45 * 0.45, 0.67 * 0.55)
+OF_CLOTHES: Shares = (0.33, 0.67 * 0.45 * 0.55, 0.67 * 0.45 * 0.45, 0.67 * 0.55, 0)
 """What `scenes.fabric` draws."""
 
 
 class Texture:
     """A picture for each scene, of these kinds in these shares, as far as there are any: a
-    photograph of a place; one of the package with its colours changed; a drawn texture; cloth.
-    For `plain` scenes (N,) a photograph of a place."""
+    photograph of a place; one of the package with its colours changed; a drawn texture; cloth; a
+    place full of lamps. Where `looks` (N,) are plain or of a stage, always the first, the last."""
 
     def __init__(
         self,
@@ -33,26 +36,28 @@ class Texture:
         height: int,
         width: int,
         shares: Shares,
-        plain: Which | None = None,
+        looks: Looks | None = None,
     ) -> None:
         self.draw, self.atlas, self.width = draw, material.photographs, width
         self.height = height
         sizes = np.array([end - begin for begin, end in material.ranges])
         weights = np.where(sizes > 0, shares, 0)
         kind = draw.choice(range(len(shares)), list(weights))
-        if plain is not None and sizes[0]:
-            kind = np.where(plain, 0, kind)
+        if looks is not None:
+            for look, of in (("plain", 0), ("stage", 4)):
+                if sizes[of]:
+                    kind = np.where(looks == look, of, kind)
         begin = np.array([begin for begin, _ in material.ranges])[kind]
         self.which = begin + np.minimum(draw.uniform(0, 1) * sizes[kind], sizes[kind] - 1).astype(
             int
         )
         rows, columns = self.atlas.sizes[self.which].T
-        smallest = np.array([0.35, 0.3, 0.5, 0.5])[kind]
+        smallest = np.array([0.35, 0.3, 0.5, 0.5, 0.35])[kind]
         self.scale = np.minimum(rows / height, columns / width) * draw.uniform(smallest, 1)
         self.left = draw.uniform(0, 1) * (columns - width * self.scale)
         self.top = draw.uniform(0, 1) * (rows - height * self.scale)
         self.mirrored = draw.chance(0.5)
-        self.turned = draw.chance(np.array([0, 0.3, 0.5, 0.5])[kind])
+        self.turned = draw.chance(np.array([0, 0.3, 0.5, 0.5, 0])[kind])
         self.matrix, self.gamma = self.colours(kind)
 
     def colours(self, kind: Values) -> tuple[Tensor, Tensor]:
@@ -60,7 +65,7 @@ class Texture:
         draw, n = self.draw, len(self.draw)
         free = kind == 1
         order = np.argsort(draw.uniform(0, 1, 3), 1)
-        order[~(draw.chance(0.5) & (kind > 0))] = range(3)
+        order[~(draw.chance(0.5) & np.isin(kind, (1, 2, 3)))] = range(3)
         contrast = np.where(free, draw.uniform(0.5, 1.4), 1)
         contrast = np.where(free & draw.chance(0.3), -contrast, contrast)
         offset = 0.5 - 0.5 * contrast + np.where(free, draw.uniform(-0.25, 0.25), 0)

@@ -51,8 +51,8 @@ from engine.training.batches import (
 from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictures
 from engine.training.gpu_scenes import gpu_batches
 from engine.training.learner import Learner
+from engine.training.material import Material
 from engine.training.pack import unpack
-from engine.training.scenes import Material
 from engine.training.validate import HeldOut, Validation
 
 LONGEST_STEP_SECONDS = 20.0

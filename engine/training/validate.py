@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from engine.networks import ContextSwitching, HowardNetwork, Network
 from engine.training.batches import stack
-from engine.training.scenes import PLATES, Material, Sample, sample
+from engine.training.material import Material
+from engine.training.scenes import PLATES, Sample, sample
 
 FIRST_SEED = 7_000_000_000_000
 """Beyond any seed that training uses."""
