@@ -1,7 +1,9 @@
-"""A second opinion: where the network doubts much what it made with a plate, it is asked without.
+"""A second opinion, where the network doubts what it made of a frame and its plate.
 
-A homography that is wrong altogether is worse than no plate: what stands elsewhere in it is taken
-for people. Which of the two mattes is the better one the network's doubt tells (CONTRIBUTING.md).
+Much in doubt, it is asked again without the plate: a homography that is wrong altogether is worse
+than none, since what stands elsewhere in the plate is taken for people. Which of the two mattes is
+the better one the network's doubt tells. And where it would be surer if frame and plate were each
+the other, the person stands in the clean plate: the takes are probably swapped (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from howard.frames import Frame, Plate
 from howard.matte import MattingNetwork
 
 DOUBTED = 0.25
-"""Confidence below which the network is asked again: it expects an error of 0.06 on average."""
+"""Confidence below which the network is asked without the plate: it expects an error of 0.06 on
+average."""
+UNSURE = 0.5
+"""Confidence below which frame and plate may be swapped. It is no less if they are right then."""
+SURER = 0.15
+"""By how much."""
+SOMEBODY = 0.01
+"""Mean alpha of a matte that shows a person."""
 
 
 class SecondOpinion:
@@ -30,6 +39,9 @@ class SecondOpinion:
         self.network, self.tell, self.keep = network, tell, keep
         self.alone: set[int] = set()
         """Frames whose plate was left out; a batch that was too large comes twice."""
+        self.unsure = 0
+        self.swapped: list[bool] = []
+        """Of the spot checks, whether frame and plate seemed swapped."""
 
     @property
     def warnings(self) -> list[str]:
@@ -40,25 +52,43 @@ class SecondOpinion:
                 f"the plate of {frames} was left out, since the network was surer without: the "
                 f"first is {min(self.alone)}; --debug DIR shows how the plates lie"
             )
+        if 2 * sum(self.swapped) > len(self.swapped):
+            told.append(
+                "the clean plate seems to show the person, and the shot the empty place: if they "
+                "are swapped, give SHOT first, then CLEAN_PLATE"
+            )
         return told
 
     def __call__(self, frames: Sequence[Frame], plates: Sequence[Plate]) -> list[Any]:
         mattes = self.network(frames, plates)
         sure = self.tell(mattes)
-        doubted = [
-            i
-            for i, plate in enumerate(plates)
-            if sure[i] < DOUBTED and plate.alignment.coverage > 0
+        unsure = [
+            i for i, plate in enumerate(plates) if sure[i] < UNSURE and plate.alignment.coverage > 0
         ]
-        if not doubted:
-            return mattes
-        mattes = [self.keep(matte) for matte in mattes]
+        doubted = [i for i in unsure if sure[i] < DOUBTED]
+        spots = [i for i in unsure if self.is_a_spot_check()]
+        if doubted or spots:
+            mattes = [self.keep(matte) for matte in mattes]
+        for i in spots:
+            self.swapped.append(self.seems_swapped(frames[i], plates[i], sure[i]))
         for i in doubted:
             alone = self.keep(self.network([frames[i]], [without_data(plates[i])])[0])
             if self.tell([alone])[0] > sure[i]:
                 mattes[i] = alone
                 self.alone.add(frames[i].index)
         return mattes
+
+    def is_a_spot_check(self) -> bool:
+        """Of every unsure frame, whether it is the 1st, 2nd, 4th, 8th and so on."""
+        self.unsure += 1
+        return self.unsure.bit_count() == 1
+
+    def seems_swapped(self, frame: Frame, plate: Plate, sure: float) -> bool:
+        """The network is surer that somebody stands in the plate."""
+        shown = replace(frame, pixels=plate.pixels)
+        matte = self.network([shown], [replace(plate, pixels=frame.pixels)])[0]
+        surer = self.tell([matte])[0] >= max(UNSURE, sure + SURER)
+        return surer and float(matte.alpha.mean()) > SOMEBODY
 
 
 def without_data(plate: Plate) -> Plate:
