@@ -20,9 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
-from engine.training import camera
+from engine.training import camera, textures
 from engine.training.material import Material
-from engine.training.people import Foreground, camouflage, hair, outline, premultiplied, put
+from engine.training.people import (
+    Foreground,
+    camouflage,
+    hair,
+    hold,
+    outline,
+    premultiplied,
+    put,
+    robed,
+)
 from engine.training.places import MARGIN, misalign, photograph
 from engine.training.scenes import cast_shadow, composite
 from engine.training.textures import Image
@@ -64,6 +73,10 @@ class Kind:
     """The person has the mean colour of the place behind them, in part."""
     hair: bool = False
     """Strands about the head, drawn one by one."""
+    holding: bool = False
+    """The person holds something, or wears it."""
+    stage: bool = False
+    """The place is full of lamps, and the person wears a robe of glitter or the like."""
     person: bool = True
     plate: str = "place"
     """What the clean plate shows: the place, another ("other"), or there is "none"."""
@@ -78,6 +91,8 @@ KINDS = {
     "local-light": Kind(lamps=True),
     "similar-colours": Kind(similar=True),
     "hair": Kind(hair=True),
+    "holding": Kind(holding=True),
+    "stage": Kind(stage=True),
     # On a plane it would be too easy.
     "nobody": Kind(parallax=0.01, person=False),
     "missing-plate": Kind(plate="none"),
@@ -142,6 +157,8 @@ class Scene:
         """The place in both takes, with its margin, in one light."""
         width, height = (v + 2 * m for v, m in zip(self.size, self.margin, strict=True))
         live = photograph(self.rng, height, width, self.material)
+        if self.kind.stage:
+            live = textures.festive(self.apart(), live)
         plate = live
         if self.kind.plate == "other":
             plate = photograph(self.rng, height, width, self.material)
@@ -196,10 +213,18 @@ class Scene:
             share = float(layer[:, reach : reach + width, 3].mean())
         if self.kind.hair:
             layer = with_hair(self.rng, layer)
+        if self.kind.holding:
+            layer = hold(self.apart(), layer)
+        if self.kind.stage:
+            layer = robed(self.apart(), layer, textures.cloth(self.apart(), *layer.shape[:2]))
         if self.kind.similar:
             behind = live[y : y + height, x - reach : x + width + reach]
             layer = camouflage(self.rng, layer, behind)
         return [layer]
+
+    def apart(self) -> np.random.Generator:
+        """For what is put on top, so that all else is the same without it."""
+        return self.rng.spawn(1)[0]
 
     def reach(self, frames: int) -> int:
         """Pixels that the person walks at most."""

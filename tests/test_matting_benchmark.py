@@ -141,6 +141,28 @@ def colour_apart(made: Scene) -> float:
     return float(np.abs(truth.foreground[person].mean(0) - truth.background[person].mean(0)).sum())
 
 
+@pytest.mark.parametrize("name", ["holding", "stage"])
+def test_things_and_robes_belong_to_the_person(monkeypatch, name):
+    worn, bare = (
+        made.truth[0] for made in (scene(name), plainer(monkeypatch, name, **{name: False}))
+    )
+    assert (worn.alpha >= bare.alpha).all()
+    other = np.abs(worn.foreground - bare.foreground).max(-1) > 0.1
+    assert 100 < (other & (worn.alpha > 0.5)).sum() < (worn.alpha > 0.5).sum()
+
+
+def test_a_stage_is_full_of_lamps_in_both_takes(monkeypatch):
+    lit, dark = scene("stage"), plainer(monkeypatch, "stage", stage=False)
+    brightest = lambda picture: np.percentile(picture.max(-1), 98)  # noqa: E731
+    for with_them, without in (
+        (lit.truth[0].background, dark.truth[0].background),
+        (lit.clean_plate[0], dark.clean_plate[0]),
+    ):
+        shape = with_them.reshape(-1, 3)
+        assert brightest(shape) > np.median(shape) * 2
+        assert np.median(shape) < 0.8 * np.median(without)
+
+
 def test_hair_adds_strands_about_the_head(monkeypatch):
     with_it, without = scene("hair"), plainer(monkeypatch, "hair", hair=False)
     more = with_it.truth[0].alpha - without.truth[0].alpha
