@@ -112,6 +112,8 @@ class Matte(Noun):
     confidence: float = 1.0
     """How sure the network is of this matte, in [0, 1]; 0.5 where it expects alpha to be off by
     0.02 on average."""
+    doubt: NDArray[np.float32] | None = None
+    """(h, w), smaller: by how much it expects alpha to be off; None where it does not tell."""
 
 
 class PendingRgba(Protocol):

@@ -182,6 +182,26 @@ __device__ __forceinline__ float highest_near(const float* values, int columns, 
   return highest;
 }
 
+// TILED over a network's doubt, halves (rows, columns): seen, halves, the mean of the alpha of a
+// matte, halves (alpha_height, alpha_width), or what is remembered, if that is more; and after, what
+// to remember: alpha where doubt is at most `sure`, none of it from twice that on, and the part `kept`
+// of the highest of before within `reach`, at most `doubts` times the doubt.
+extern "C" __global__ void recall_person(const u16* alpha, int alpha_width, int alpha_height,
+                                         const u16* doubt, const float* before, int columns,
+                                         int rows, float sure, float doubts, float kept, int reach,
+                                         u16* seen, float* after) {
+  int x = pixel_x(), y = pixel_y();
+  if (x >= columns || y >= rows) return;
+  float step_x = (float)alpha_width / columns, step_y = (float)alpha_height / rows;
+  float now = mean_alpha(alpha, alpha_width, alpha_height, x * step_x, (x + 1) * step_x, y * step_y,
+                         (y + 1) * step_y);
+  float unsure = float_from_half(doubt[y * columns + x]);
+  float old = fminf(kept * highest_near(before, columns, rows, reach, x, y), doubts * unsure);
+  float memory = fmaxf(now * within(2.f - unsure / sure, 0.f, 1.f), old);
+  after[y * columns + x] = memory;
+  seen[y * columns + x] = half_from_float(fmaxf(now, memory));
+}
+
 // TILED over the small picture: found (height, width), 1 where the mean of the alpha of a matte,
 // halves (alpha_height, alpha_width), exceeds `least`. What frame and plate share is no person:
 // where shared (rows, columns) is 1 within `gap` pixels, alpha counts as 0. Empties person_count

@@ -460,6 +460,19 @@ def find_person() -> Iterator[Case]:
 
 
 @case
+def recall_person() -> Iterator[Case]:
+    alpha = cv2.resize(rng().random((9, 16)).astype(F), (96, 54)).astype(np.float16)
+    for columns, rows in ((48, 27), (31, 20)):
+        doubt = (0.3 * rng(1).random((rows, columns))).astype(np.float16)
+        before = rng(2).random((rows, columns)).astype(F)
+        out = [np.full((rows, columns), 9, np.uint16), np.full((rows, columns), 9, F)]
+        shares = F(0.1), F(8), F(0.98)
+        args = [alpha.view(np.uint16), 96, 54, doubt.view(np.uint16), before, columns, rows]
+        close = {"seen": DRAWN, "after": ROUNDED}
+        yield Case(tiles(columns, rows), TILE, [*args, *shares, 1, *out], close)
+
+
+@case
 def drop_specks() -> Iterator[Case]:
     found = (rng().random((27, 50)) < 0.7).astype(np.uint8)
     found[4:9, :7] = found[20:, 40:] = 1

@@ -618,6 +618,34 @@ def find_person(
     person_count[0] = 0
 
 
+def recall_person(
+    alpha,
+    alpha_width,
+    alpha_height,
+    doubt,
+    before,
+    columns,
+    rows,
+    sure,
+    doubts,
+    kept,
+    reach,
+    seen,
+    after,
+):
+    across, down = (
+        overlaps(alpha_width, alpha_width, columns),
+        overlaps(alpha_height, alpha_height, rows),
+    )
+    now = down @ alpha.view(np.float16).reshape(alpha_height, alpha_width).astype(float) @ across.T
+    unsure = doubt.view(np.float16).reshape(rows, columns).astype(float)
+    windows = np.lib.stride_tricks.sliding_window_view
+    nearby = windows(np.pad(before, reach), (2 * reach + 1,) * 2).max((-1, -2))
+    known = now * np.clip(2 - unsure / sure, 0, 1)
+    after[:] = np.maximum(known, np.minimum(kept * nearby, doubts * unsure))
+    seen.view(np.float16)[:] = np.maximum(now, after)
+
+
 def drop_specks(found, width, height, opened):
     windows = np.lib.stride_tricks.sliding_window_view
     inner = windows(np.pad(found, 1, constant_values=1), (3, 3)).min((-1, -2))

@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from howard.align.cpu import OpenCVAligner
 from howard.config import RunConfig
 from howard.engine.__main__ import main
 from howard.engine.run import run
 from howard.errors import ConfigError, DeviceError, InputError, OutputError, WeightsError
+from howard.matte import second
+from howard.matte.cpu import OnnxMattingNetwork
 from tests.media import write_image, write_sound, write_video
 from tests.test_write import HALF_A_LEVEL
 
@@ -260,6 +264,28 @@ def test_mattes_are_steadied_unless_the_user_says_no(videos, tmp_path):
     assert (drawn[2] != own[2]).any()
     with pytest.raises(OutputError, match="another run, with steady False"):
         run(RunConfig(*videos, tmp_path / "as it is", frames=":3"))
+
+
+def test_the_aligner_is_told_where_somebody_may_be(videos, tmp_path, monkeypatch):
+    """In doubt too: the network's is one number here, everywhere, from the second frame on."""
+    told, doubts, call = [], iter([0.0, 0.5, 0.5]), OnnxMattingNetwork.__call__
+
+    def doubtful(network, frames, plates):
+        doubt = next(doubts)
+        return [
+            replace(m, alpha=m.alpha * (doubt == 0), doubt=np.full((9, 16), doubt, np.float32))
+            for m in call(network, frames, plates)
+        ]
+
+    monkeypatch.setattr(OnnxMattingNetwork, "__call__", doubtful)
+    monkeypatch.setattr(OpenCVAligner, "observe", lambda _, plate, where: told.append(where))
+    monkeypatch.setattr(second, "DOUBTED", 0)
+    monkeypatch.setattr(second, "UNSURE", 0)
+    run(RunConfig(*videos, tmp_path / "out", frames=":3", steady=False))
+    assert [where.shape for where in told] == [(9, 16)] * 2  # of the last frame nobody asks
+    assert not picture(tmp_path / "out", 1)[..., 3].any()
+    assert (told[0] > 0.9).any()
+    assert (told[1][told[0] > 0.9] > 0.9).all()
 
 
 def test_16_bits_are_the_same_pictures_in_finer_steps(videos, tmp_path):

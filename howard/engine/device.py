@@ -64,6 +64,8 @@ class Device:
     """From the weights, the shot's info, and the frames per call."""
     open_steady: Callable[[], Callable[[int, Plate, Any], Any]]
     """From index, plate and matte to the matte drawn to those before."""
+    open_presence: Callable[[], Callable[[Any], Any]]
+    """From a matte to where its person may be."""
     open_packer: Callable[[VideoInfo], Callable[[int, Any], PendingRgba]]
     """From index and matte to a picture on its way to the writer."""
     stopwatch: Callable[[], AbstractContextManager[Any]]
@@ -100,6 +102,7 @@ def open_device(config: RunConfig) -> Device:
 def cpu(config: RunConfig) -> Device:
     """NumPy, OpenCV, ONNX Runtime."""
     from howard.align.cpu import OpenCVAligner
+    from howard.matte.presence import Presence, recalled
     from howard.matte.second import SecondOpinion
     from howard.matte.steady import Steady, drawn
     from howard.write.pack import PackedMatte
@@ -124,6 +127,7 @@ def cpu(config: RunConfig) -> Device:
         open_aligner=OpenCVAligner,
         open_network=open_network,
         open_steady=lambda: Steady(drawn),
+        open_presence=lambda: Presence(recalled),
         open_packer=lambda shot: partial(PackedMatte, bit_depth=config.bit_depth),
         stopwatch=Stopwatch,
         batch=lambda shot: 1,
@@ -146,7 +150,9 @@ def gpu(config: RunConfig) -> Device:
     from howard.align import gpu_opencv
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video
+    from howard.matte.gpu_presence import recalled
     from howard.matte.gpu_steady import drawn
+    from howard.matte.presence import Presence
     from howard.matte.second import SecondOpinion
     from howard.matte.steady import Steady
     from howard.write.gpu import Downloads
@@ -179,6 +185,7 @@ def gpu(config: RunConfig) -> Device:
         open_aligner=CudaAligner,
         open_network=open_network,
         open_steady=lambda: Steady(drawn),
+        open_presence=lambda: Presence(recalled),
         open_packer=open_packer,
         stopwatch=DeviceStopwatch,
         batch=batch,

@@ -56,6 +56,7 @@ class Stages:
     aligner: Aligner
     network: MattingNetwork
     steady: Callable[[int, Plate, Any], Any]
+    presence: Callable[[Any], Any]
     packer: Callable[[int, Any], PendingRgba]
     journal: Journal
     batch: int
@@ -63,7 +64,7 @@ class Stages:
     wanted: range
     """Indices of the frames to make."""
     seen: tuple[Plate, Any] | None = None
-    """The latest plate that was matted, and its alpha: for the aligner."""
+    """The latest plate that was matted, and where its person may be: for the aligner."""
     thread: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "howard-align"), repr=False
     )
@@ -154,7 +155,9 @@ class Stages:
         with self.device.stopwatch() as watch:
             found = zip(frames, plates, self.network(frames, plates), strict=True)
             mattes = [self.steady(f.index, plate, matte) for f, plate, matte in found]
-        self.seen = plates[-1], mattes[-1].alpha
+        for matte in mattes:
+            where = self.presence(matte)
+        self.seen = plates[-1], where
         each = Share(watch, len(frames))
         for frame, matte in zip(frames, mattes, strict=True):
             rgba = self.packer(frame.index, matte)
@@ -219,8 +222,19 @@ def build_stages(config: RunConfig) -> Stages:
         resume = journal.last_alignment(config.wanted.start)
         aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
         steady = device.open_steady() if config.steady else as_it_is
+        presence = device.open_presence()
         packer = device.open_packer(shot.info)
         opened.pop_all()
     return Stages(
-        device, shot, clean_plate, aligner, network, steady, packer, journal, batch, config.wanted
+        device=device,
+        shot=shot,
+        clean_plate=clean_plate,
+        aligner=aligner,
+        network=network,
+        steady=steady,
+        presence=presence,
+        packer=packer,
+        journal=journal,
+        batch=batch,
+        wanted=config.wanted,
     )

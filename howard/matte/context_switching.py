@@ -10,6 +10,7 @@ cut off; the frame's colour is taken at full size; legs are not drawn out to the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -59,7 +60,7 @@ class ContextSwitchingNetwork:
         alpha = np.zeros_like(found.alpha)
         box = person_box(found.alpha)
         if box is None:
-            return Matte(alpha, found.foreground, found.confidence)
+            return replace(found, alpha=alpha)
         size = (self.side, self.side)
         background, _ = fill_holes(plate.pixels, plate.coverage)
         feeds = {
@@ -73,7 +74,7 @@ class ContextSwitchingNetwork:
         foreground = np.asarray(frame.pixels / np.float32(255), np.float32)
         mixed = alpha[box] <= OPAQUE
         foreground[box][mixed] = resize(colour[0].transpose(1, 2, 0), inside)[mixed]
-        return Matte(alpha, foreground, found.confidence)
+        return replace(found, alpha=alpha, foreground=foreground)
 
 
 def person_box(alpha: Alpha, margin: float = MARGIN) -> Box | None:

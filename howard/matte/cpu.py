@@ -63,11 +63,11 @@ class OnnxMattingNetwork:
         if self.inputs & SMALL:
             feeds |= self.small_feeds(pictures, backgrounds, seen, reached)
         feeds = {name: feeds[name] for name in self.inputs}
-        alpha, foreground, *doubt = self.session.run(self.outputs, feeds)
-        sure = [confidence(one) for batch in doubt for one in batch]
+        alpha, foreground, *told = self.session.run(self.outputs, feeds)
+        doubts = [one[0] for batch in told for one in batch] or [None] * len(frames)
         return [
-            Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0), c)
-            for a, f, c in zip(alpha, foreground, sure or [1.0] * len(frames), strict=True)
+            Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0), confidence(d), d)
+            for a, f, d in zip(alpha, foreground, doubts, strict=True)
         ]
 
     def small_feeds(
@@ -94,10 +94,11 @@ def confidences(mattes: Sequence[Matte]) -> list[float]:
     return [matte.confidence for matte in mattes]
 
 
-def confidence(doubt: Planes) -> float:
+def confidence(doubt: Planes | None) -> float:
     """From the error that the network expects of its alpha, at any size: 1 where it expects none,
-    0.5 at DOUBTFUL on average. Of the whole picture, so that an empty one can be sure too."""
-    return 1 / (1 + float(doubt.mean()) / DOUBTFUL)
+    or tells of none, 0.5 at DOUBTFUL on average. Of the whole picture, so that an empty one can be
+    sure too."""
+    return 1.0 if doubt is None else 1 / (1 + float(doubt.mean()) / DOUBTFUL)
 
 
 def open_session(

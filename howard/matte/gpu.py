@@ -27,7 +27,7 @@ BLOCK = (256,)
 class DeviceMatte(Noun):
     """Alpha together with foreground, in device memory.
 
-    Alpha and foreground are the network's own buffers: read them (on the same stream) before the
+    Its pictures are the network's own buffers: read them (on the same stream) before the
     network is called again.
     """
 
@@ -41,6 +41,8 @@ class DeviceMatte(Noun):
     """Of the frame."""
     confidence: Array
     """(1,) float32, as `Matte.confidence`. Its own memory: download it with the picture."""
+    doubt: Array | None = None
+    """(1, h, w) float16, as `Matte.doubt`, of the padded picture; the network's own buffer too."""
 
 
 class DeviceMattingNetwork:
@@ -77,10 +79,11 @@ class DeviceMattingNetwork:
             inputs.put(slot, frame.pixels, plate.pixels, plate.coverage)
         outputs = self.runner(inputs.feeds(len(frames)))
         confidences = self.confidences(outputs, len(frames))
-        pairs = zip(outputs["alpha"], outputs["foreground"], strict=True)
+        doubts = outputs.get(DOUBT, [None] * len(frames))
+        found = zip(outputs["alpha"], outputs["foreground"], doubts, strict=True)
         return [
-            DeviceMatte(alpha, foreground, width, height, confidences[n : n + 1])
-            for n, (alpha, foreground) in enumerate(pairs)
+            DeviceMatte(alpha, foreground, width, height, confidences[n : n + 1], doubt)
+            for n, (alpha, foreground, doubt) in enumerate(found)
         ]
 
     def inputs_for(self, batch: int, width: int, height: int) -> DeviceInputs:
@@ -109,7 +112,9 @@ def confidences(mattes: Sequence[DeviceMatte]) -> list[float]:
 
 def copied(matte: DeviceMatte) -> DeviceMatte:
     """In memory of its own."""
-    return replace(matte, alpha=matte.alpha.copy(), foreground=matte.foreground.copy())
+    doubt = None if matte.doubt is None else matte.doubt.copy()
+    alpha, foreground = matte.alpha.copy(), matte.foreground.copy()
+    return replace(matte, alpha=alpha, foreground=foreground, doubt=doubt)
 
 
 def open_device_network(choice: RunnerName, wanted: Wanted) -> DeviceMattingNetwork:
