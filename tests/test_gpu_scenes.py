@@ -25,7 +25,7 @@ from engine.training.gpu_material import (  # noqa: E402
 from engine.training.gpu_people import Trust, make_people, robed  # noqa: E402
 from engine.training.gpu_places import relief  # noqa: E402
 from engine.training.gpu_scenes import batch, composites, gpu_batches  # noqa: E402
-from engine.training.gpu_shapes import OF_PLACES, Texture  # noqa: E402
+from engine.training.gpu_shapes import OF_CLOTHES, OF_PLACES, Texture  # noqa: E402
 from engine.training.losses import temporal_loss  # noqa: E402
 from engine.training.material import Material  # noqa: E402
 from engine.training.people import People  # noqa: E402
@@ -139,10 +139,14 @@ def test_plain_people_look_as_they_were_rendered(places, tmp_path, look):
         assert other < 0.25 if look == "plain" else other > 0.5
 
 
-def test_plain_places_are_photographs_and_stages_are_full_of_lamps(material):
+def test_stages_are_full_of_lamps_and_costumes_and_what_is_plain_is_a_photograph(material):
     looks = np.array(["plain", "stage"] * 16)
-    texture = Texture(Draw(6, 32, 1, "cpu"), material, HEIGHT, WIDTH, OF_PLACES, looks)
-    for look, kind in (("plain", 0), ("stage", 4)):
+    for kinds, look, kind in (
+        (OF_PLACES, "plain", 0),
+        (OF_PLACES, "stage", 4),
+        (OF_CLOTHES, "stage", 3),
+    ):
+        texture = Texture(Draw(6, 32, 1, "cpu"), material, HEIGHT, WIDTH, kinds, looks)
         begin, end = material.ranges[kind]
         which = texture.which[looks == look]
         assert begin < end
@@ -179,7 +183,8 @@ def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):
     person = np.zeros((height, width, 4), np.float32)
     person[20:90, 54:74] = (0.2, 0.3, 0.4, 1)
     layer = torch.from_numpy(person).permute(2, 0, 1).repeat(count, 1, 1, 1)
-    made = [robed(Draw(3, count, 1, "cpu"), material, layer).permute(0, 2, 3, 1).numpy()]
+    looks = np.full(count, "odd")
+    made = [robed(Draw(3, count, 1, "cpu"), material, layer, looks).permute(0, 2, 3, 1).numpy()]
     rng = np.random.default_rng(3)
     cloth = np.full((height, width, 3), 0.5, np.float32)
     made.append(np.stack([people_one_by_one.robed(rng, person, cloth) for _ in range(count)]))
@@ -193,7 +198,7 @@ def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):
         wider.append((alpha.sum((1, 2)) / person[..., 3].sum()).mean())
     assert 1.2 < min(wider) < max(wider) < 1.15 * min(wider)
     nobody = torch.zeros_like(layer)
-    assert robed(Draw(3, count, 1, "cpu"), material, nobody).eq(0).all()
+    assert robed(Draw(3, count, 1, "cpu"), material, nobody, looks).eq(0).all()
 
 
 def test_relief_displaces_the_place_as_it_says_and_as_much_as_one_by_one():

@@ -196,10 +196,8 @@ def drawn_texture(seed: int, side: int) -> Picture:
 
 
 def cloth(seed: int, side: int) -> Picture:
-    """Glitter, or nearly one colour, as often as `textures.cloth` draws them."""
-    rng = np.random.default_rng((4, seed))
-    draw = textures.sequins if rng.random() < 0.35 / 0.55 else textures.plain
-    return levels(draw(rng, side, side))
+    """Of a costume."""
+    return levels(textures.costume(np.random.default_rng((4, seed)), side, side))
 
 
 def levels(picture: NDArray[np.float32]) -> Picture:

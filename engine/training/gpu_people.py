@@ -74,8 +74,10 @@ def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust)
     )
     dressed = np.select([trust.looks == look for look in DRESSED], list(DRESSED.values()))
     robes, patterns = (draw.chance(dressed) for _ in range(2))
-    layer = draw.change(layer, robes, lambda d, x: robed(d, material, x))
-    layer = draw.change(layer, patterns, lambda d, x: patterned(d, material, x))
+    layer = draw.change(layer, robes, lambda d, x: robed(d, material, x, trust.looks[robes]))
+    layer = draw.change(
+        layer, patterns, lambda d, x: patterned(d, material, x, trust.looks[patterns])
+    )
     hidden = disguised & draw.chance(np.where(trust.plausible, 0.3, 0.1))
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
@@ -191,7 +193,7 @@ def rows_of(solid: Tensor) -> tuple[Tensor, Tensor]:
     return top, (torch.where(somewhere, rows, 0).amax(1) - top).clamp(min=0)
 
 
-def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
+def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor, looks: Looks) -> Tensor:
     """Dress the foregrounds in pictures below random heights, as `people.patterned`; the picture
     stays where it is through a clip."""
     height, width = layer.shape[2:]
@@ -201,7 +203,7 @@ def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
     neck = top + draw.tensor(draw.choice([0.0, 0.2, 0.5], [0.3, 0.5, 0.2])) * tall
     ys, xs = pixel_grid(height, width, draw.device)
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(neck), ys)
-    pattern = Texture(draw, material, height, width, OF_CLOTHES)(x, y)
+    pattern = Texture(draw, material, height, width, OF_CLOTHES, looks)(x, y)
     luma = colour.mean(1, keepdim=True)
     mean = luma.sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp(min=1)
     dressed = (pattern * luma / mean.clamp(min=0.02)).minimum(alpha)
@@ -209,7 +211,7 @@ def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
     return torch.cat([torch.lerp(colour, dressed, share.expand_as(colour)), alpha], 1)
 
 
-def robed(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
+def robed(draw: Draw, material: DeviceMaterial, layer: Tensor, looks: Looks) -> Tensor:
     """Put skirts, dresses and coats on the foregrounds, as `people.robed`; without waves."""
     height, width = layer.shape[2:]
     solid = layer[:, 3] > 0.5
@@ -243,7 +245,7 @@ def robed(draw: Draw, material: DeviceMaterial, layer: Tensor) -> Tensor:
         folds = folds + torch.cos(xs * (2 * np.pi / period) + draw.tensor(draw.uniform(0, 6))) / 3
     shade = draw.tensor(draw.uniform(0.4, 1.1)) * (1 + draw.tensor(draw.uniform(0, 0.45)) * folds)
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(top), ys)
-    cloth = Texture(draw, material, height, width, OF_CLOTHES)(x, y)
+    cloth = Texture(draw, material, height, width, OF_CLOTHES, looks)(x, y)
     worn = torch.cat([(cloth * shade).clamp(0, 1) * alpha, alpha], 1)
     return over(worn, layer)
 

@@ -3,6 +3,8 @@ or scaled without resampling."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,21 +15,30 @@ from engine.training.gpu_material import DeviceMaterial
 
 POINTS = 64
 """Of an outline, as `people.outline` has."""
-Shares = tuple[float, float, float, float, float]
 Looks = NDArray[np.str_]
 """The looks of scenes (N,), each one of `scenes.LOOKS`."""
-OF_PLACES: Shares = (0.75, 0.25 * 0.55, 0.25 * 0.45, 0, 0)
+
+
+class Kinds(NamedTuple):
+    """What pictures are of: the first five of `DeviceMaterial.photographs`, by their numbers."""
+
+    shares: tuple[float, ...]
+    """How often which, as far as there are any."""
+    always: dict[str, int]
+    """Which in scenes of a look."""
+
+
+OF_PLACES = Kinds((0.75, 0.25 * 0.55, 0.25 * 0.45, 0, 0), {"plain": 0, "stage": 4})
 """What `scenes.photograph` draws."""
-OF_OBJECTS: Shares = (0, 0.55, 0.45, 0, 0)
+OF_OBJECTS = Kinds((0, 0.55, 0.45, 0, 0), {})
 """What `textures.texture` draws."""
-OF_CLOTHES: Shares = (0.33, 0.67 * 0.45 * 0.55, 0.67 * 0.45 * 0.45, 0.67 * 0.55, 0)
+OF_CLOTHES = Kinds((0.33, 0.67 * 0.45 * 0.55, 0.67 * 0.45 * 0.45, 0.67 * 0.55, 0), {"stage": 3})
 """What `scenes.fabric` draws."""
 
 
 class Texture:
-    """A picture for each scene, of these kinds in these shares, as far as there are any: a
-    photograph of a place; one of the package with its colours changed; a drawn texture; cloth; a
-    place full of lamps. Where `looks` (N,) are plain or of a stage, always the first, the last."""
+    """A picture for each scene: a photograph of a place; one of the package with its colours
+    changed; a drawn texture; cloth; a place full of lamps."""
 
     def __init__(
         self,
@@ -35,18 +46,17 @@ class Texture:
         material: DeviceMaterial,
         height: int,
         width: int,
-        shares: Shares,
+        kinds: Kinds,
         looks: Looks | None = None,
     ) -> None:
         self.draw, self.atlas, self.width = draw, material.photographs, width
         self.height = height
         sizes = np.array([end - begin for begin, end in material.ranges])
-        weights = np.where(sizes > 0, shares, 0)
-        kind = draw.choice(range(len(shares)), list(weights))
-        if looks is not None:
-            for look, of in (("plain", 0), ("stage", 4)):
-                if sizes[of]:
-                    kind = np.where(looks == look, of, kind)
+        weights = np.where(sizes > 0, kinds.shares, 0)
+        kind = draw.choice(range(len(weights)), list(weights))
+        for look, of in kinds.always.items():
+            if looks is not None and sizes[of]:
+                kind = np.where(looks == look, of, kind)
         begin = np.array([begin for begin, _ in material.ranges])[kind]
         self.which = begin + np.minimum(draw.uniform(0, 1) * sizes[kind], sizes[kind] - 1).astype(
             int

@@ -33,10 +33,10 @@ from howard.align.light import gain_and_bias, light_field
 from howard.align.view import view_of, view_size
 from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
-LOOKS = {"plain": 0.38, "stage": 0.17, "odd": 0.45}
+LOOKS = {"plain": 0.45, "stage": 0.13, "odd": 0.42}
 """What scenes look like, and how often. Plain: what most people film, a photographed place in its
-own light and people as they were rendered. Stage: a place full of lamps, people dressed for it.
-Odd: disguised in every way there is."""
+own light and people as they were rendered. Stage: a place full of lamps, people in costumes. Odd:
+disguised in every way there is."""
 DRESSED = {"plain": 0.0, "stage": 0.5, "odd": 0.2}
 """How often people of these looks wear robes, and how often patterns."""
 FAR_SHARE = 0.1
@@ -176,16 +176,21 @@ def disguised(
     """Perhaps in other clothes, perhaps in the colour of what is behind."""
     height, width = layer.shape[:2]
     if rng.random() < DRESSED[look]:
-        layer = robed(rng, layer, fabric(rng, height, width, material))
+        layer = robed(rng, layer, fabric(rng, height, width, material, look))
     if rng.random() < DRESSED[look]:
-        layer = patterned(rng, layer, fabric(rng, height, width, material))
+        layer = patterned(rng, layer, fabric(rng, height, width, material, look))
     if rng.random() < (0.3 if place.plausible else 0.1):
         layer = camouflage(rng, layer, place.live)
     return layer
 
 
-def fabric(rng: np.random.Generator, height: int, width: int, material: Material) -> Image:
-    """To dress people in: a picture of a place once in three times, cloth else."""
+def fabric(
+    rng: np.random.Generator, height: int, width: int, material: Material, look: str
+) -> Image:
+    """To dress people in: costumes on a stage; else a picture of a place once in three times, and
+    cloth of any kind."""
+    if look == "stage":
+        return textures.costume(rng, height, width)
     if rng.random() < 0.33:
         return photograph(rng, height, width, material)
     return textures.cloth(rng, height, width)

@@ -176,8 +176,10 @@ def plain(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def cloth(rng: np.random.Generator, height: int, width: int) -> Image:
-    """What clothes may be made of: a texture, glitter, or nearly one colour."""
-    draw = rng.random()
-    if draw < 0.45:
-        return texture(rng, height, width)
-    return sequins(rng, height, width) if draw < 0.8 else plain(rng, height, width)
+    """What clothes may be made of: a texture, or what costumes are."""
+    return (texture if rng.random() < 0.45 else costume)(rng, height, width)
+
+
+def costume(rng: np.random.Generator, height: int, width: int) -> Image:
+    """Glitter, or nearly one colour."""
+    return (sequins if rng.random() < 0.64 else plain)(rng, height, width)
