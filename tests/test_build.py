@@ -186,6 +186,16 @@ def test_a_scene_depends_on_its_seed_alone(tmp_path):
     assert not np.array_equal(first.frame, other.frame)
 
 
+def test_people_of_one_name_in_two_folders_are_two(tmp_path):
+    folders = [tmp_path / "red", tmp_path / "blue"]
+    for folder, colour in zip(folders, ((0, 0, 255, 255), (255, 0, 0, 255)), strict=True):
+        folder.mkdir()
+        cv2.imwrite(str(folder / "0.png"), np.full((4, 4, 4), colour, np.uint8))
+    rng, cache = np.random.default_rng(0), tmp_path / "cache"
+    red, blue = (People([folder / "0.png"], cache).pick(rng)[0, 0, :3] for folder in folders)
+    assert (red.tolist(), blue.tolist()) == ([255, 0, 0], [0, 0, 255])
+
+
 @pytest.mark.parametrize("kind", ["near", "aligned", "missing", "wrong"])
 def test_scenes_are_what_they_say(tmp_path, kind):
     material = Material(People([person(tmp_path)], tmp_path / "cache"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,11 @@ HELD_OUT = 20
 SHAPES = [
     *((224, 224), (160, 288), (288, 160), (192, 256), (160, 160), (128, 224)),
     *((288, 512), (512, 288), (384, 384), (256, 416)),
+    *((352, 640), (640, 352), (480, 480), (320, 512)),
 ]
-"""Height and width of the base's pictures: small ones, and such as it sees at run time."""
+"""Height and width of the base's pictures: small ones, and such as it sees at run time, most often."""
 RATIOS = [1, 2, 2, 3]
-"""Full size over base size in the joint phase, as far as LARGEST allows."""
+"""Full size over base size in the joint phase; the shapes are those that LARGEST allows."""
 EDGE_RATIOS = [1, 2, 3, 4, 4]
 """The same while the refinement learns alone: 4 is that of 1080p."""
 LARGEST = 750_000
@@ -136,10 +136,10 @@ class Shape(NamedTuple):
 
 def batch_shape(rng: np.random.Generator, batch: int, phase: Phase) -> Shape:
     """A shape, and as many pictures of it as cost about what `batch` of the first shape do."""
-    height, width = SHAPES[rng.integers(len(SHAPES))]
     ratios = EDGE_RATIOS if phase.frozen else RATIOS if phase.joint else [1]
     ratio = ratios[rng.integers(len(ratios))]
-    ratio = min(ratio, math.isqrt(LARGEST // (height * width)))
+    shapes = [(h, w) for h, w in SHAPES if h * w * ratio**2 <= LARGEST]
+    height, width = shapes[rng.integers(len(shapes))]
     pixels = batch * SHAPES[0][0] * SHAPES[0][1]
     count = max(2, round(pixels / (height * width * ratio)))
     return Shape(height * ratio, width * ratio, ratio, count)

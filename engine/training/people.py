@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,7 @@ class People:
         cache.mkdir(parents=True, exist_ok=True)
         self.files = []
         for file in files:
-            stored = cache / f"{file.stem}_{side}.npy"
+            stored = cache / f"{file.stem}_{side}_{fingerprint(file)}.npy"
             if not stored.exists():
                 np.save(stored, premultiplied(file, side))
             self.files.append(stored)
@@ -41,6 +42,12 @@ class People:
         return stored
 
 
+def fingerprint(file: Path) -> str:
+    """Of where it lies and when it was written: another folder may have a file of its name."""
+    written = file.stat().st_mtime_ns
+    return hashlib.sha256(f"{file.resolve()} {written}".encode()).hexdigest()[:12]
+
+
 def recoloured(
     rng: np.random.Generator, person: NDArray[np.floating], plain: bool = False
 ) -> Foreground:
@@ -50,6 +57,8 @@ def recoloured(
     alpha = person[..., 3:]
     gain = rng.uniform(0.5, 1.3) * rng.normal(1, 0.06, 3)
     colour = np.asarray(person[..., :3] * gain.astype(np.float32), np.float32)
+    if rng.random() < 0.5:
+        colour = colour * ramp(rng, *colour.shape[:2])
     if not plain and rng.random() < 0.25:  # other clothes: a colour cast that keeps the luma
         luma = colour.mean(-1, keepdims=True)
         mix = np.float32(rng.uniform(0, 0.8))
@@ -60,6 +69,14 @@ def recoloured(
         power = np.float32(rng.uniform(0.6, 1.7))
         colour = alpha * (colour / np.maximum(alpha, 1e-4)) ** power
     return np.concatenate([colour, alpha], -1)
+
+
+def ramp(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """Light from one side, (H, W, 1): what comes from a window or a low sun."""
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.6)
+    down = np.linspace(-1, 1, height)[:, None] * np.sin(angle)
+    across = np.linspace(-1, 1, width) * np.cos(angle)
+    return (1 + strength * np.clip(down + across, -1, 1))[..., None].astype(np.float32)
 
 
 def premultiplied(file: Path, side: int) -> NDArray[np.uint8]:
