@@ -165,6 +165,19 @@ def test_the_track_is_lost_only_when_the_residual_jumps():
     assert track.is_lost(20.0)
 
 
+def test_what_is_usual_once_the_person_is_known_is_told_anew():
+    """Photographs from far apart: 16.5 levels of the better part, 31 of all beside the person."""
+    track = PlateTrack(100, 100)
+    track.accept(0, 0, EYE, 16.5)
+    assert not track.is_useless(31.0)
+    track.sees_more()
+    assert not track.is_useless(31.0)
+    assert track.is_useless(70.0)
+    assert not track.is_lost(70.0)
+    track.accept(1, 1, EYE, 10.0)
+    assert track.is_useless(31.0)
+
+
 def test_a_new_track_looks_around():
     track = PlateTrack(100, 100)
     assert track.is_due_for_a_look_around(5)

@@ -97,7 +97,7 @@ class TrackingAligner:
     def observe(self, plate: Plate, alpha: Any) -> None:
         if self.is_blind:
             self.is_blind = False
-            self.track.residual = None  # of the better part of the picture: too little from now on
+            self.track.sees_more()
         self.operations.observe(plate.shown, alpha)
 
     def close(self) -> None:
