@@ -28,10 +28,6 @@ class Blind:
     def __call__(self, frame: Frame) -> Plate:
         return self.aligner(frame)
 
-    @property
-    def warnings(self) -> list[str]:
-        return self.aligner.warnings
-
     def observe(self, plate: Plate, alpha: NDArray[np.float32]) -> None:
         """Looks away."""
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -53,6 +54,17 @@ def printing() -> Iterator[None]:
             f"cannot print to standard output: {error.strerror}: free some space, or let it go "
             "elsewhere"
         ) from error
+
+
+def say(line: str) -> None:
+    """On standard error; where that takes no more (a log on a full disk), nobody is told, and the
+    work goes on."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        drop(2)
 
 
 def drop(*descriptors: int) -> None:

@@ -53,10 +53,9 @@ def check_choices(**given: str | int) -> None:
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """How the clean plate is searched, and what is told of it."""
+    """How the clean plate is searched, and what is shown of it."""
 
     search: PlateSearch = "global"
-    on_mismatch: OnMismatch = "continue"
     debug: Path | None = None
     features: Features = "kernels"
 
@@ -116,7 +115,7 @@ class RunConfig:
 
     @property
     def align_options(self) -> AlignOptions:
-        return AlignOptions(self.plate_search, self.on_mismatch, self.debug, self.features)
+        return AlignOptions(self.plate_search, self.debug, self.features)
 
     @property
     def for_a_gpu(self) -> dict[str, str | int]:

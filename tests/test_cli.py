@@ -120,6 +120,14 @@ def test_a_full_disk_under_what_is_printed_is_one_line_and_exit_2(arguments):
     assert "standard output: No space left on device" in line
 
 
+def test_a_full_disk_under_what_is_told_aside_ends_no_run():
+    script = "from howard.command_line import say\nfor line in 'ab':\n    say(line)\nprint('done')"
+    command = [sys.executable, "-c", script]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "done\n")
+
+
 class OpenCVError(Exception):
     """As cv2.error, which is not worth loading OpenCV for."""
 

@@ -585,8 +585,8 @@ def test_pictures_that_are_not_read_as_they_are_meant_are_refused(tmp_path, give
     ("content", "told"),
     [
         (b"", "is empty"),
-        (b"no image", "is damaged or no image"),
-        (b"\x89PNG\r\n\x1a\n", "is damaged or no image"),
+        (b"no image", "is damaged, or no image that is read"),
+        (b"\x89PNG\r\n\x1a\n", "is damaged, or no image that is read"),
     ],
 )
 def test_a_broken_image_is_named(tmp_path, content, told, capfd):

@@ -25,6 +25,7 @@ def record(log, out, *indices):
     for i in sorted(indices):
         log.begin(i, i / 30, ALIGNMENT, decode=1.0, align=2.0)
         log.matted(i, 0.875, 3.0)
+    log.start()
     for i in indices:
         frame_path(out, i).write_bytes(b"png")
         log.written(i, 4.0)
@@ -239,11 +240,42 @@ def test_overwrite_clears_an_interrupted_run_too(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000001.png", "report.json"]
 
 
-def test_overwrite_touches_nothing_before_the_writing_begins(tmp_path):
+def test_overwrite_touches_nothing_before_the_first_picture_is_ready(tmp_path):
     started(tmp_path, 0).finish([], {})
-    journal(tmp_path, {"shot": "else"}, overwrite=True)
-    assert (tmp_path / "report.json").exists()
-    assert frame_path(tmp_path, 0).exists()
+    log = journal(tmp_path, {"shot": "else"}, overwrite=True)
+    log.begin_writing()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000000.png", "report.json"]
+    log.finish([], {})  # nothing came of it
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000000.png", "report.json"]
+    log.begin_writing()
+    log.start()
+    assert [p.name for p in tmp_path.iterdir()] == ["report.partial.jsonl"]
+
+
+def test_a_run_that_ends_before_its_first_row_is_known_again(tmp_path):
+    log = journal(tmp_path)
+    log.begin_writing()
+    log.start()
+    frame_path(tmp_path, 0).write_bytes(b"png")  # and here the machine stopped
+    log.close()
+    assert journal(tmp_path).resumed == 0
+
+
+def test_a_picture_that_is_empty_is_made_again(tmp_path):
+    started(tmp_path, 0, 1).finish([], {})
+    frame_path(tmp_path, 0).write_bytes(b"")
+    again = journal(tmp_path)
+    assert (again.is_done(0), again.is_done(1)) == (False, True)
+
+
+def test_warnings_of_earlier_calls_are_kept(tmp_path):
+    started(tmp_path, 0).finish(["dark", "damaged"], {})
+    started(tmp_path, 1).close()  # interrupted
+    started(tmp_path, 2).finish(["damaged", "short"], {})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["warnings"] == ["dark", "damaged", "short"]
+    started(tmp_path, 0, overwrite=True).finish(["new"], {})
+    assert json.loads((tmp_path / "report.json").read_text())["warnings"] == ["new"]
 
 
 def test_only_one_run_at_a_time_writes_into_a_folder(tmp_path):

@@ -113,6 +113,14 @@ def test_a_frame_beyond_a_length_that_was_stated_wrongly_can_be_had(videos, tmp_
         run(RunConfig(shot, videos[1], out, frames=f"{FRAMES}:"))
 
 
+def test_folders_that_only_look_like_parts_are_left_alone(videos, tmp_path):
+    for name in (".part-mine", ".part-000001.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+    (tmp_path / ".part-000003").mkdir()
+    assert [part.name for part in parts(tmp_path)] == [".part-000003"]
+
+
 def test_two_processes_make_what_one_makes(videos, whole, tmp_path):
     done, progress = shared(videos, tmp_path)
     assert_same(tmp_path, whole)

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -422,6 +423,60 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(tmp_path):
     assert 3 <= done < 200
     assert all(picture(out, i) is not None for i in range(done))
     assert not list(out.glob(".*"))
+
+
+def other_place(i):
+    noise = np.random.default_rng(i + 9).integers(0, 255, (20, 20, 3), np.uint8)
+    return cv2.resize(noise, SIZE, interpolation=cv2.INTER_NEAREST)
+
+
+@pytest.fixture
+def of_another_scene(videos, tmp_path):
+    return videos[0], write_video(tmp_path / "other.mp4", map(other_place, range(4)))
+
+
+def test_a_verdict_counts_the_frames_that_are_wanted_and_those_of_earlier_calls(
+    of_another_scene, tmp_path
+):
+    config = RunConfig(*of_another_scene, tmp_path / "out", device="cpu", frames="0:3")
+    for _ in range(2):  # the second call does not begin to count anew
+        with pytest.raises(InputError, match=r"does not show this scene.*first 3 frames"):
+            run(replace(config, on_mismatch="stop"))
+    assert len(pictures(config.out)) < 3
+    assert any("does not show this scene" in w for w in run(config).warnings)
+    (config.out / "000002.png").unlink()
+    run(config)
+    (warning,) = report(config.out)["warnings"]
+    assert "does not show this scene" in warning
+
+
+def test_frames_that_the_shot_turns_out_not_to_have_are_told(videos, tmp_path):
+    raw = tmp_path / "shot.h264"  # states no length
+    with av.open(str(videos[0])) as source, av.open(str(raw), "w", "h264") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    config = RunConfig(raw, videos[1], tmp_path / "some", device="cpu", frames="4:9")
+    assert any("before all of --frames 4:9: 2 of them" in w for w in run(config).warnings)
+    none = replace(config, out=tmp_path / "none", frames="20:30")
+    assert any("before all of --frames 20:30: 0 of" in w for w in run(none).warnings)
+
+
+def test_the_same_files_by_another_name_go_on(videos, tmp_path):
+    links = [tmp_path / video.name for video in videos]
+    for link, video in zip(links, videos, strict=True):
+        link.symlink_to(video)
+    run(RunConfig(*videos, tmp_path / "out", device="cpu", frames=":3"))
+    assert run(RunConfig(*links, tmp_path / "out", device="cpu", batch=2)).resumed == 3
+
+
+def test_a_still_that_holds_several_pictures_is_told_of(videos, tmp_path):
+    pages = tmp_path / "pages.tif"
+    cv2.imwritemulti(str(pages), [plate_frame(0)] * 3)
+    found = run(RunConfig(videos[0], pages, tmp_path / "out", device="cpu", frames=":1"))
+    assert any("pages.tif holds 3 pictures, and the first" in w for w in found.warnings)
 
 
 def test_a_gpu_is_refused_plainly_where_there_is_none(videos, tmp_path):

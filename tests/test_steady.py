@@ -88,6 +88,11 @@ def test_a_take_of_another_size_begins_anew():
     assert (found == 0).all()
 
 
+def test_an_empty_picture_of_a_few_pixels_stays_empty():
+    few = np.zeros((4, 4), np.float32)
+    assert (after([frame(0)[:4, :4], frame(0)[:4, 4:8]], [few, few]) == 0).all()
+
+
 def test_all_but_alpha_stays_and_the_networks_memory_is_left_alone():
     steady, own = Steady(drawn), alpha(1)
     steady(0, plate(frame(0)), matte(alpha(0) * 0))

@@ -574,7 +574,7 @@ def test_an_error_in_written_reaches_the_caller(tmp_path):
     error = without_deadlock(produce)
     assert isinstance(error, OSError)
     assert not isinstance(error, OutputError), "the file was written; this is something else"
-    assert names(tmp_path) == {"000000.png"}
+    assert names(tmp_path) == set(), "a picture that is noted nowhere would be a stranger's"
 
 
 @needs_full_device
@@ -592,7 +592,8 @@ def test_a_full_disk(tmp_path):
     assert error.errno == errno.ENOSPC
     assert str(error) == (
         f"cannot write {tmp_path}/000012.png: No space left on device: "
-        "free some space and run the same command again, it goes on from there"
+        "free some space and run the same command again, without --overwrite: it goes on from "
+        "there"
     )
     assert names(tmp_path) == {"000007.png", "000010.png", "000011.png"}, "nothing unfinished"
     assert frame_path(tmp_path, 7).read_bytes() == b"of an earlier run"

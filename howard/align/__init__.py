@@ -19,11 +19,6 @@ from howard.frames import Frame, Plate
 class Aligner(Protocol):
     """Frames go in in order; the aligner remembers the last good match."""
 
-    @property
-    def warnings(self) -> list[str]:
-        """What to tell the user at the end of the run."""
-        ...
-
     def __call__(self, frame: Frame) -> Plate:
         """The plate for this frame; never fails for want of texture or light (see `fallback`)."""
         ...

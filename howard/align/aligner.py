@@ -15,7 +15,6 @@ import numpy as np
 from howard.align.candidate import Candidate
 from howard.align.debug import DebugPictures
 from howard.align.fusion import TOO_COSTLY, WORTH_SHARE, Layer
-from howard.align.mismatch import Mismatch
 from howard.align.operations import Look, Operations
 from howard.align.plate_track import PlateTrack
 from howard.align.search import PlateSearch
@@ -52,7 +51,6 @@ class TrackingAligner:
         self.track = PlateTrack(shot.frames, plate_frames, follows=options.search != "nearest")
         everywhere = options.search == "global"
         self.search = PlateSearch(size, clean_plate, operations, self.track, everywhere)
-        self.mismatch = Mismatch(shot.path, plate.path, shot.frames, options.on_mismatch)
         self.alone = 0
         """For so many frames no other layers are tried, since the last ones were of no use."""
         self.is_blind = True
@@ -80,19 +78,13 @@ class TrackingAligner:
         best = self.search.choose(frame.index, found)
         if best is None:
             fallback, best = self.search.fall_back(frame.index, look)
-            self.mismatch.note(self.operations.keypoints(look), found=False)
+            best = replace(best, keypoints=self.operations.keypoints(look))
             return self.render(look, best, [], fallback)
-        self.mismatch.note(best.keypoints, found=True)
         best = self.search.polished(look, [best])[0]
         plate = self.render(look, best, found, None)
         match = best.plate_index, best.homography, best.fit.residual
         self.track.accept(frame.index, *match, best.is_plane)
         return plate
-
-    @property
-    def warnings(self) -> list[str]:
-        """What to tell the user at the end."""
-        return self.mismatch.warnings
 
     def observe(self, plate: Plate, alpha: Any) -> None:
         if self.is_blind:

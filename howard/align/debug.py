@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from howard.align.features import find_features, match
 from howard.align.geometry import project
 from howard.errors import OutputError
 from howard.frames import Frame, Plate
+from howard.write.files import prepare_folder, write_whole
 
 WIDTH = 640
 """Of each of the six pictures."""
@@ -19,6 +21,9 @@ NEAR_PIXELS = 3.0
 """At 1280 pixels of width: a match this close to the homography is drawn green, else red."""
 GREEN, RED = (60, 220, 60), (230, 60, 60)
 RESIDUAL_GAIN = 4
+NUMBERED = re.compile(r"\d{6,}\.jpg")
+START, COMMENT = b"\xff\xd8", b"\xff\xfe\x00\x0eHoward debug"
+"""How a JPEG begins, and the segment that tells these from others (ITU-T T.81, B.2.4.5)."""
 LINE = 36
 """Pixels of height for the numbers, below the pictures."""
 
@@ -30,14 +35,19 @@ class DebugPictures:
     the frame without what the plate explains (residual), the coverage, and the numbers."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OutputError if the folder cannot be made."""
+        """Raises OutputError if the folder cannot be made or written, or holds pictures of others
+        under the names that these need."""
         self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"--debug {folder} cannot be made: {error.strerror}; give another folder"
-            ) from error
+            prepare_folder(folder)
+        except OutputError as error:
+            raise OutputError(error.errno, f"--debug: {error}") from error
+        for picture in sorted(folder.glob("*.jpg")):
+            if NUMBERED.fullmatch(picture.name) and not is_ours(picture):
+                raise OutputError(
+                    f"--debug {folder} holds {picture.name}, which Howard did not make: give "
+                    "another folder"
+                )
 
     def write(self, frame: Frame, source: Frame, plate: Plate) -> None:
         """frame of the shot, the clean-plate frame that the plate was made of, the plate."""
@@ -58,9 +68,14 @@ class DebugPictures:
         sheet = cv2.copyMakeBorder(pictures, 0, LINE, 0, 0, cv2.BORDER_CONSTANT)
         at = (12, sheet.shape[0] - LINE // 3)
         cv2.putText(sheet, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255))
-        file = self.folder / f"{frame.index:06d}.jpg"
-        if not cv2.imwrite(str(file), sheet):
-            raise OutputError(f"{file} cannot be written: check --debug")
+        coded = cv2.imencode(".jpg", sheet)[1].tobytes()
+        write_whole(self.folder / f"{frame.index:06d}.jpg", START + COMMENT + coded[len(START) :])
+
+
+def is_ours(picture: Path) -> bool:
+    """Whether Howard made this debug picture: its comment says so."""
+    with open(picture, "rb") as file:
+        return file.read(len(START + COMMENT)) == START + COMMENT
 
 
 def fitted(picture: cv2.typing.MatLike, height: int) -> Picture:

@@ -1,4 +1,5 @@
-"""Whether the clean plate shows the scene of the shot at all."""
+"""Whether the clean plate shows the scene of the shot at all: a verdict on the first frames of a
+run, those included that earlier calls have made."""
 
 from __future__ import annotations
 
@@ -8,26 +9,27 @@ from howard.config import OnMismatch
 from howard.errors import InputError
 
 FRAMES = 15
-"""Frames with something to see in them before the verdict; fewer in a shorter shot."""
+"""Frames with something to see in them before the verdict; fewer where fewer are wanted."""
 FEWEST_KEYPOINTS = 100
 """A frame with fewer (black, out of focus) says nothing."""
 
 
 class Mismatch:
-    """Counts the frames at the beginning of a shot for which no clean-plate frame was found."""
+    """Counts the first frames of a run for which no clean-plate frame was found."""
 
     def __init__(
-        self, shot: Path, clean_plate: Path, shot_frames: int | None, on_mismatch: OnMismatch
+        self, shot: Path, clean_plate: Path, wanted: int | None, on_mismatch: OnMismatch
     ) -> None:
+        """wanted: number of frames to make, if known."""
         self.shot, self.clean_plate, self.on_mismatch = shot, clean_plate, on_mismatch
-        self.needed = min(FRAMES, shot_frames or FRAMES)
+        self.needed = min(FRAMES, wanted or FRAMES)
         self.looked_at = 0
         self.settled = False
         self.warnings: list[str] = []
 
     def note(self, keypoints: int, found: bool) -> None:
-        """One more frame. Raises InputError if the verdict is that the plate shows another scene
-        and the user wants to stop."""
+        """One more frame, and the keypoints in it. Raises InputError if the verdict is that the
+        plate shows another scene and the user wants to stop."""
         if self.settled or keypoints < FEWEST_KEYPOINTS:
             return
         self.looked_at += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from howard.decode import images
@@ -41,6 +42,8 @@ def _source(path: Path) -> Source:
         return images.open_image(path) if images.is_image(path) else open_video_file(path)
     if images.is_pattern(path):
         return images.open_pattern(path)
+    if "://" in str(path) or re.match(r"\w{2,}:/", str(path)):  # Path makes one slash of two
+        raise InputMissing(f"{path} is an address: download the file, and give its path")
     raise InputMissing(
         f"{path} does not exist; give a video, an image, a folder of images, "
         "or a pattern such as plate_%04d.png"

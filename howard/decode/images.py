@@ -104,7 +104,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             why = f"{error.strerror}; check the file and its rights"
         raise InputError(f"{path} cannot be read: {why}") from error
     if bgr is None:
-        raise InputError(f"{path} is damaged or no image; export or copy it again")
+        raise InputError(
+            f"{path} is damaged, or no image that is read; export or copy it again, as PNG, 8 or "
+            "16 bits"
+        )
     if bgr.dtype == np.uint16:
         bgr = cv2.convertScaleAbs(bgr, alpha=1 / 257)
     if bgr.dtype != np.uint8:
@@ -161,6 +164,20 @@ def _gaps(path: Path, files: list[Path]) -> list[str]:
     ]
 
 
+def _pages(path: Path) -> list[str]:
+    """A sentence about a file that holds more than the one picture that is read."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # OpenCV does not survive such a name
+        return []
+    pages = cv2.imcount(str(path))
+    if pages < 2:
+        return []
+    return [
+        f"{path} holds {pages} pictures, and the first was taken: to use all, save each as a file"
+    ]
+
+
 def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     # OpenCV writes lines of its own on stderr; what matters of them becomes an InputError.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -179,7 +196,8 @@ def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     def sample(count: int) -> Pass:
         return _frames(files, evenly(count, len(files)), (width, height))
 
-    return Source(info, _gaps(path, files), first, frames, read_from, sample)
+    warnings = _pages(path) if still else _gaps(path, files)
+    return Source(info, warnings, first, frames, read_from, sample)
 
 
 def _frames(

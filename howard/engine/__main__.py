@@ -15,7 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run_command_line(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
-        advice = "\nhoward: stopped; what is in OUT is whole, the same command goes on from there"
+        advice = (
+            "\nhoward: stopped; what is in OUT is whole, the same command without --overwrite goes "
+            "on from there"
+        )
         print(advice, file=sys.stderr)
         return INTERRUPTED
 

@@ -15,6 +15,7 @@ from dataclasses import MISSING, fields
 from howard.config import RunConfig
 from howard.cuda import cupy
 from howard.errors import ConfigError, DeviceError, HowardError
+from howard.write.files import AGAIN
 
 END_SECONDS = 30.0
 """For a process to finish the picture that it is at, once it is told to stop."""
@@ -80,7 +81,7 @@ class Child:
             name = signal.Signals(-status).name
             raise HowardError(
                 f"the process for --frames {self.frames} was ended by {name}, perhaps for want of "
-                "memory: run the same command again, it goes on from there"
+                f"memory: {AGAIN}"
             )
         raise RuntimeError(f"the process for --frames {self.frames} failed:\n{said}")
 

@@ -12,9 +12,10 @@ from itertools import takewhile
 from typing import Any
 
 from howard import __version__
-from howard.command_line import drop, parsed, printing
+from howard.command_line import drop, parsed, printing, say
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError, is_out_of_memory
+from howard.write.files import AGAIN
 
 USER_ERROR = 2
 NOBODY_LISTENS = 141
@@ -88,12 +89,11 @@ def run_command(config: RunConfig) -> None:
         else:
             report = run_in_ranges(config, progress)
     for warning in report.warnings:
-        print(f"howard: warning: {warning}", file=sys.stderr)
+        say(f"howard: warning: {warning}")
     if report.fallbacks:
-        print(
+        say(
             f"howard: no plate of its own was found for {frames(report.fallbacks)}: see "
-            f"fallback in {config.out / 'report.json'}",
-            file=sys.stderr,
+            f"fallback in {config.out / 'report.json'}"
         )
     with printing():
         print(
@@ -108,10 +108,10 @@ def frames(count: int) -> str:
 
 def memory_is_short(error: Exception) -> str:
     """The line about it; what the library says of it tells how much was wanted."""
-    reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+    reason = textwrap.shorten(str(error) or type(error).__name__, 140, placeholder=" ...")
     return (
         f"memory is short ({reason}): give a smaller --batch or smaller pictures, or end other "
-        "programs; the same command goes on from there"
+        f"programs; {AGAIN}"
     )
 
 
@@ -133,7 +133,7 @@ def run_command_line(words: Sequence[str]) -> int:
             with printing():
                 print("\n".join(f"{name:32} {value}" for name, value in rows.items()))
     except HowardError as error:
-        print(f"howard: {error}", file=sys.stderr)
+        say(f"howard: {error}")
         return USER_ERROR
     except BrokenPipeError:
         drop(1, 2)
@@ -141,6 +141,6 @@ def run_command_line(words: Sequence[str]) -> int:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        print(f"howard: {memory_is_short(error)}", file=sys.stderr)
+        say(f"howard: {memory_is_short(error)}")
         return USER_ERROR
     return 0

@@ -94,7 +94,6 @@ def identify_run(
         "plate_search": config.plate_search,
         "bit_depth": config.bit_depth,
         "steady": config.steady,
-        "batch": config.batch,
         "device": device,
         "runner": config.runner,
         "features": config.features,
@@ -105,7 +104,7 @@ def identify(path: Path, files: Sequence[Path]) -> dict[str, Any]:
     """Enough to notice that a file was added, removed or replaced, without reading it."""
     stats = [file.stat() for file in files]
     return {
-        "path": str(path.absolute()),
+        "path": os.path.realpath(path),
         "files": len(stats),
         "bytes": sum(stat.st_size for stat in stats),
         "modified": max(stat.st_mtime_ns for stat in stats),

@@ -1,17 +1,17 @@
 """What a run has finished: a line per frame while it works, report.json when it is done.
 
 The journal OUT/report.partial.jsonl begins with a line that identifies the run (inputs, weights,
-options that change pixels); each following line is one frame whose picture stands. An interrupted
-run leaves it there, and the next run with the same identity goes on from it. report.json holds the
-same lines, so that both are read and written one row at a time: of a finished frame only the place
-of its row is kept in memory.
+options that change pixels) and holds the warnings so far; each following line is one frame whose
+picture stands. An interrupted run leaves it there, and the next run with the same identity goes on
+from it. report.json holds the same lines, so that both are read and written one row at a time: of a
+finished frame only the place of its row is kept in memory.
 
 OUT/report.json (schema 1):
     schema    1
     howard    version
     run       the identity: shot, clean_plate and weights (path, files, bytes, modified), network,
-              plate_search, bit_depth, steady, batch, device, runner, features
-    warnings  list of sentences
+              plate_search, bit_depth, steady, device, runner, features
+    warnings  list of sentences, of all calls that made the frames
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame
         plate_index                      clean-plate frame that was used
@@ -63,7 +63,8 @@ PICTURE = re.compile(r"\d{6,}\.png")
 class Journal:
     """The record of one output folder. Rows are begun by the loop, finished by the writer.
 
-    Making one only reads; `begin_writing` is the first to change the folder.
+    Making one only reads; `begin_writing` is the first to change the folder, and an earlier run's
+    pictures stay until `start`.
     """
 
     def __init__(self, out: Path, run: Row, overwrite: bool) -> None:
@@ -75,6 +76,8 @@ class Journal:
         self.offsets: dict[int, int]
         """Index of each finished frame -> where its row begins in `source`."""
         self.stale: list[Path] = []
+        self.told: list[str] = []
+        """Warnings of earlier calls."""
         self.file: FileIO | None = None
         self.on_written: Callable[[], None] = lambda: None
         self.lock: int | None = None
@@ -86,11 +89,12 @@ class Journal:
             finished = self.final.exists() and not self.partial.exists()
             self.source = self.final if finished else self.partial
             self.check_ownership()
+            self.told = read_warnings(self.source)
             self.offsets = {}
             self.end = self.find_rows()
             if self.overwrite:
                 self.stale = self.to_replace()
-                self.offsets, self.end = {}, 0
+                self.offsets, self.end, self.told = {}, 0, []
         self.resumed = len(self.offsets)
 
     def check_ownership(self) -> None:
@@ -101,10 +105,9 @@ class Journal:
                 f"{self.out} holds numbered pictures or a report that no run of Howard made: "
                 "choose another folder"
             )
-        if stored not in (None, self.identity) and not self.overwrite:
+        if stored and not self.overwrite and (apart := told_apart(stored, self.identity)):
             raise OutputError(
-                f"{self.out} holds another run, {told_apart(stored, self.identity)}: "
-                "choose another folder, or give --overwrite"
+                f"{self.out} holds another run, {apart}: choose another folder, or give --overwrite"
             )
 
     def find_rows(self) -> int:
@@ -117,7 +120,7 @@ class Journal:
                 row = parse_row(line)
                 if row is None:  # cut off, or the end of report.json
                     break
-                if frame_path(self.out, row["index"]).exists():
+                if is_whole(frame_path(self.out, row["index"])):
                     self.offsets[row["index"]] = end
                 end += len(line)
         return end
@@ -135,26 +138,31 @@ class Journal:
         return list(made)
 
     def begin_writing(self) -> None:
-        """Make the folder, and keep other runs out of it until `close`; with --overwrite, clear it
-        of the earlier run."""
+        """Make the folder, and keep other runs out of it until `close`."""
         with writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             self.lock = lock(self.out)
         try:
             self.look()  # again: another run may have ended since
             prepare_folder(self.out)
-            if self.overwrite:
-                self.clear()
         except BaseException:
             self.close()
             raise
 
+    def start(self) -> None:
+        """The first picture is ready: with --overwrite, clear the folder of the earlier run; and
+        open the journal, since a picture without one would be a stranger's. Does so once."""
+        if self.file is None:
+            with writing(self.partial):
+                if self.overwrite:
+                    self.clear()
+                self.file = self.open_for_rows()
+
     def clear(self) -> None:
         """Remove pictures and report of the earlier run, the report last: after an
         interruption the next call still knows whose they are."""
-        with writing(self.out):
-            for stale in (*self.stale, self.partial, self.final):
-                stale.unlink(missing_ok=True)
+        for stale in (*self.stale, self.partial, self.final):
+            stale.unlink(missing_ok=True)
         self.source = self.partial
 
     def open_for_rows(self) -> FileIO:
@@ -163,7 +171,8 @@ class Journal:
             os.truncate(self.partial, self.end)
         else:
             with replacing(self.partial) as new:
-                new.write(json.dumps(self.identity).encode() + b"\n")
+                header = {**self.identity, "warnings": self.told}
+                new.write(json.dumps(header).encode() + b"\n")
                 self.offsets = self.copy_rows(new, b"")
             self.source = self.partial
         # Unbuffered: what a full disk refused must not be tried again when the file is closed.
@@ -225,8 +234,9 @@ class Journal:
     def append(self, row: Row) -> None:
         """Note a finished frame."""
         line = json.dumps(row).encode() + b"\n"
+        self.start()
+        assert self.file is not None
         with writing(self.partial):
-            self.file = self.file or self.open_for_rows()
             place = self.file.tell()
             if self.file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -253,11 +263,12 @@ class Journal:
             self.lock = None
 
     def finish(self, warnings: list[str], totals: Row) -> None:
-        """Write report.json from the journal, remove the journal, and close. A report that stands
-        and to which no frame was added stays as it is."""
+        """Write report.json from the journal, remove the journal, and close. Where no frame was
+        made, a report that stands, or a run that would have been replaced, stays as it is."""
         with closing(self), writing(self.final):
-            if self.source == self.final and self.final.exists():
+            if self.file is None and (self.source == self.final or self.overwrite):
                 return
+            warnings = list(dict.fromkeys([*self.told, *warnings]))
             head = json.dumps({**self.identity, "warnings": warnings})[:-1] + ', "frames": [\n'
             with replacing(self.final) as file:
                 file.write(head.encode())
@@ -275,20 +286,42 @@ def parse_row(line: bytes) -> Row | None:
     return row if isinstance(row, dict) and "index" in row else None
 
 
-def read_header(file: Path) -> Row | None:
-    """Identity of the run that wrote this journal or report; None if there is none."""
+def is_whole(picture: Path) -> bool:
+    """Whether a picture stands: a crash of the machine may leave its name alone."""
+    try:
+        return picture.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def read_head(file: Path) -> Row:
+    """What the first line of a journal or report says; nothing if there is none."""
     try:
         with open(file, "rb") as opened:
             line = opened.readline().decode().rstrip()
         stored = json.loads(line + "]}" if line.endswith('"frames": [') else line)
-        return {k: stored[k] for k in ("schema", "howard", "run")}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        return stored if isinstance(stored, dict) else {}
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def read_header(file: Path) -> Row | None:
+    """Identity of the run that wrote this journal or report; None if there is none."""
+    head = read_head(file)
+    keys = ("schema", "howard", "run")
+    return {k: head[k] for k in keys} if all(k in head for k in keys) else None
+
+
+def read_warnings(file: Path) -> list[str]:
+    """Those that stand in this journal or report."""
+    found = read_head(file).get("warnings")
+    return [str(warning) for warning in found] if isinstance(found, list) else []
 
 
 def told_apart(stored: Row, ours: Row) -> str:
-    """What the identity of another run has otherwise than this one's, in words."""
-    if stored["howard"] != ours["howard"]:
+    """What the identity of another run has otherwise than this one's, in words; nothing if it is
+    the same."""
+    if (stored["schema"], stored["howard"]) != (ours["schema"], ours["howard"]):
         return f"of Howard {stored['howard']}"
     differences = []
     for name, now in ours["run"].items():
@@ -299,7 +332,7 @@ def told_apart(stored: Row, ours: Row) -> str:
             is_same = before.get("path") == now["path"]
             before = "changed since" if is_same else before.get("path")
         differences.append(f"{name.replace('_', ' ')} {before}")
-    return "with " + ", ".join(differences)
+    return f"with {', '.join(differences)}" if differences else ""
 
 
 def pictures(folder: Path) -> Iterator[Path]:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from howard.command_line import say
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -33,7 +35,7 @@ class Progress:
         self.total = total
         self.done = self.resumed = resumed
         if self.resumed:
-            print(f"Going on after {self.resumed} finished frames", file=sys.stderr)
+            say(f"Going on after {self.resumed} finished frames")
         if sys.stderr and sys.stderr.isatty():  # None where a service closed it
             self.bar = make_bar()
             self.task = self.bar.add_task("frames", total=self.total, completed=self.done, rate="")
@@ -49,11 +51,7 @@ class Progress:
             self.bar.update(self.task, completed=self.done, rate=f"{rate:.2f} frames/s")
         elif now - self.said >= PLAIN_EVERY_SECONDS:
             self.said = now
-            print(
-                f"{self.done}{self.of_total(rate)}, {rate:.2f} frames/s",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{self.done}{self.of_total(rate)}, {rate:.2f} frames/s")
 
     def of_total(self, rate: float) -> str:
         """ " of N frames, S s left", as far as known."""

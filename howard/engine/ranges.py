@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -31,6 +32,7 @@ from howard.engine.timing import peak_memory_mb
 from howard.frames import VideoInfo
 from howard.write import frame_path
 
+PART = re.compile(r"\.part-\d{6,}")
 POLL_SECONDS = 0.2
 SMALL_GAP = 16
 """Finished frames between missing ones that are made again, and dropped, rather than begin with
@@ -52,6 +54,8 @@ def run_in_ranges(
     merge = Merge(journal)
     with interrupted_by_any_signal(), closing(journal):
         journal.begin_writing()
+        if config.overwrite:
+            journal.start()  # at once: what lies in parts is worth no more than the rest
         for part in parts(config.out):
             if config.overwrite:
                 with writing(part):
@@ -84,7 +88,8 @@ def open_output(config: RunConfig) -> tuple[VideoInfo, Journal]:
 def parts(out: Path) -> list[Path]:
     """Folders of ranges in OUT: in use, or left by a call that was interrupted."""
     with writing(out):
-        return list(out.glob(".part-*"))
+        found = out.iterdir() if out.is_dir() else ()
+        return sorted(folder for folder in found if PART.fullmatch(folder.name))
 
 
 def share_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any, SupportsFloat
 
 from howard.align import Aligner
+from howard.align.mismatch import Mismatch
 from howard.config import RunConfig
 from howard.decode import VideoReader
 from howard.engine.device import Device, Weights, open_device
@@ -59,6 +61,7 @@ class Stages:
     presence: Callable[[Any], Any]
     packer: Callable[[int, Any], PendingRgba]
     journal: Journal
+    mismatch: Mismatch
     batch: int
     """Frames per call of the network; halved where the device has too little memory."""
     wanted: range
@@ -126,6 +129,7 @@ class Stages:
         for frame in frames:
             with self.device.stopwatch() as watch:
                 plate = self.aligner(frame)
+            self.mismatch.note(plate.alignment.keypoints, plate.alignment.fallback is None)
             ms = {"decode": frame.decode_milliseconds, "align": watch}
             self.journal.begin(frame.index, frame.pts_seconds, plate.alignment, **ms)
             plates.append(plate)
@@ -159,6 +163,7 @@ class Stages:
             where = self.presence(matte)
         self.seen = plates[-1], where
         each = Share(watch, len(frames))
+        self.journal.start()
         for frame, matte in zip(frames, mattes, strict=True):
             rgba = self.packer(frame.index, matte)
             self.journal.matted(frame.index, rgba.confidence, each)
@@ -168,8 +173,9 @@ class Stages:
         """Complete the report; call it when the writer has finished."""
         seconds = time.monotonic() - self.started
         frames, resumed = len(self.journal.offsets), self.journal.resumed
-        stages = self.shot, self.clean_plate, self.aligner, self.network, self
+        stages = self.shot, self.clean_plate, self.mismatch, self.network, self
         warnings = [warning for stage in stages for warning in stage.warnings]
+        warnings += self.not_there()
         report = RunReport(
             frames=frames,
             seconds=round(seconds, 3),
@@ -183,6 +189,15 @@ class Stages:
         totals |= self.device.totals(max(1, frames - resumed))
         self.journal.finish(totals.pop("warnings"), totals)
         return report
+
+    def not_there(self) -> list[str]:
+        """A sentence, if the shot ended before frames that were asked for by number."""
+        made = self.resumed
+        is_open = self.wanted.stop == sys.maxsize
+        if made and (is_open or made == len(self.wanted)):
+            return []
+        asked = f"{self.wanted.start}:{'' if is_open else self.wanted.stop}"
+        return [f"{self.info.path} ends before all of --frames {asked}: {made} of them were made"]
 
     def __enter__(self) -> Stages:
         self.journal.begin_writing()
@@ -219,6 +234,11 @@ def build_stages(config: RunConfig) -> Stages:
         network = device.open_network(weights, shot.info, batch)
         identity = identify_run(config, device.name, shot.info, clean_plate.info)
         journal = Journal(config.out, identity, config.overwrite)
+        there = within(config.wanted, shot.info)
+        wanted = None if there is None else len(there)
+        mismatch = Mismatch(config.shot, config.clean_plate, wanted, config.on_mismatch)
+        for row in journal.rows(sorted(journal.offsets)):
+            mismatch.note(row["keypoints"], row["fallback"] is None)
         resume = journal.last_alignment(config.wanted.start)
         aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
         steady = device.open_steady() if config.steady else as_it_is
@@ -235,6 +255,7 @@ def build_stages(config: RunConfig) -> Stages:
         presence=presence,
         packer=packer,
         journal=journal,
+        mismatch=mismatch,
         batch=batch,
         wanted=config.wanted,
     )

@@ -114,9 +114,13 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            str(weights), options, providers=["CPUExecutionProvider"]
-        )
+        # Read here: names that are no UTF-8 are nothing to ONNX Runtime, nor are missing rights.
+        model = weights.read_bytes()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise WeightsError(
+            f"weights {weights} cannot be read: {error.strerror}: check the file and its rights"
+        ) from error
     except Exception as error:  # ONNX Runtime raises a kind per cause, none of them public
         if is_out_of_memory(error):
             raise

@@ -74,6 +74,8 @@ def drawn(matte: Matte, view: View, before: Before | None) -> NDArray[np.float32
     if before is None:
         return alpha
     box = around(alpha, before.alpha)
+    if alpha[box].size == 0:  # nobody, in a picture of a few pixels
+        return alpha
     flow = dense_flow(view.texture, before.view.texture)
     share = SHARE * likeness(view, before.view, flow)
     height, width = alpha.shape

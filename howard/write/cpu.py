@@ -83,10 +83,15 @@ class PngSequenceWriter:
 
     def _write(self, rgba: PendingRgba) -> None:
         started = time.perf_counter()
-        write_whole(frame_path(self._output, rgba.index), encode_rgba(rgba.result()))
+        path = frame_path(self._output, rgba.index)
+        write_whole(path, encode_rgba(rgba.result()))
         milliseconds = 1000 * (time.perf_counter() - started)
         with self._reporting:
-            self._written(rgba.index, milliseconds)
+            try:
+                self._written(rgba.index, milliseconds)
+            except OSError:  # nobody would know whose it is
+                path.unlink(missing_ok=True)
+                raise
 
     def _fail(self, error: BaseException) -> None:
         """Keep the first error, which keeps pictures from beginning."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from howard.errors import OutputError
 
-AGAIN = "run the same command again, it goes on from there"
+AGAIN = "run the same command again, without --overwrite: it goes on from there"
 REMEDIES = {
     errno.ENOSPC: f"free some space and {AGAIN}",
     errno.EDQUOT: f"free some space and {AGAIN}",
