@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import Any, SupportsFloat
 
 from howard.align import Aligner
@@ -237,7 +238,7 @@ def build_stages(config: RunConfig) -> Stages:
         there = within(config.wanted, shot.info)
         wanted = None if there is None else len(there)
         mismatch = Mismatch(config.shot, config.clean_plate, wanted, config.on_mismatch)
-        for row in journal.rows(sorted(journal.offsets)):
+        for row in takewhile(lambda _: not mismatch.settled, journal.rows(sorted(journal.offsets))):
             mismatch.note(row["keypoints"], row["fallback"] is None)
         resume = journal.last_alignment(config.wanted.start)
         aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
