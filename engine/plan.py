@@ -86,12 +86,10 @@ def typed_model(model: Path, precision: Precision) -> bytes:
 
 def shapes_of(needs: Needs, profile: Profile) -> Shapes:
     """What the profile's frames become. The small inputs have about one area but any aspect: theirs
-    are those of the widest and the tallest frame; and they are smaller where the network doubts."""
+    are those of the widest and the tallest frame."""
     (w, h), (most_w, most_h) = profile.smallest, profile.largest
     corners = [
-        of.shapes(1, *size)
-        for of in (needs, *needs.coarser())
-        for size in ((w, h), (most_w, h), (w, most_h), (most_w, most_h))
+        needs.shapes(1, *size) for size in ((w, h), (most_w, h), (w, most_h), (most_w, most_h))
     ]
     usual = needs.shapes(profile.batch, *profile.usual)
     shapes: Shapes = {}

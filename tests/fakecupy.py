@@ -230,13 +230,12 @@ array = asarray
 empty, empty_like = (uncleared(f) for f in (np.empty, np.empty_like))
 zeros, ones, full, arange = (created(f) for f in (np.zeros, np.ones, np.full, np.arange))
 zeros_like, ones_like = (created(f) for f in (np.zeros_like, np.ones_like))
-ascontiguousarray, concatenate, stack, take, where, clip, minimum, maximum, abs = (
+ascontiguousarray, concatenate, stack, where, clip, minimum, maximum, abs = (
     on_device(f)
     for f in (
         np.ascontiguousarray,
         np.concatenate,
         np.stack,
-        np.take,
         np.where,
         np.clip,
         np.minimum,

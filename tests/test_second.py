@@ -2,17 +2,14 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
 from howard.frames import Alignment, Frame, Matte, Plate
-from howard.matte import default_weights
-from howard.matte.cpu import COARSER, OnnxMattingNetwork, confidences, doubting
+from howard.matte.cpu import confidences
 from howard.matte.second import DOUBTED, SOMEBODY, SURER, UNSURE, SecondOpinion
 
 SIZE = (4, 6)
-SIZES = (4, 6), (7, 9)
 SHOWN, PLACE = 30, 90
 NOT_SWAPPED = 0.1, 0.2
 
@@ -42,7 +39,7 @@ class Unsure:
         return out
 
 
-def own(matte, like):
+def own(matte):
     return replace(matte, alpha=matte.alpha.copy())
 
 
@@ -55,7 +52,7 @@ def shot(count, coverage=1.0):
 
 def asked(seen, alone, coverage=1.0, swapped=NOT_SWAPPED):
     network = Unsure(seen, alone, swapped)
-    second = SecondOpinion(network, [], tell=confidences, keep=own)
+    second = SecondOpinion(network, tell=confidences, keep=own)
     mattes = second(*shot(len(seen), coverage))
     return network, second, [float(m.alpha.mean()) for m in mattes]
 
@@ -74,44 +71,6 @@ def test_the_surer_matte_is_taken_and_told():
     own_warning = second.warnings[1]
     assert "2 frames" in own_warning
     assert "first is 1" in own_warning
-
-
-@pytest.mark.parametrize(("coarse", "alone", "taken"), [(0.2, 0.15, 3), (0.12, 0.15, 0.5)])
-def test_smaller_pictures_are_looked_at_too(coarse, alone, taken):
-    def coarser(frames, plates):
-        assert plates[0].coverage.all()
-        return [Matte(np.full(SIZE, 3.0, np.float32), np.zeros((*SIZE, 3), np.float32), coarse)]
-
-    network = Unsure([0.9, 0.1], alone, NOT_SWAPPED)
-    second = SecondOpinion(network, [coarser], tell=confidences, keep=own)
-    mattes = second(*shot(2))
-    assert [float(m.alpha.mean()) for m in mattes] == [1, taken]
-    assert (len(second.warnings) == 2) == (taken == 0.5)  # only a plate left out is told
-
-
-def test_a_network_with_a_smaller_base_makes_the_same_of_what_is_plain():
-    network = OnnxMattingNetwork(default_weights(), 1)
-    first, *coarser = network, *network.coarser()
-    frames, plates = plain_scene()
-    mattes = [n(frames, plates)[0] for n in (first, *coarser)]
-    assert len(coarser) == len(COARSER)
-    assert len({m.doubt.shape for m in mattes}) == len(mattes)
-    for matte in mattes:
-        assert matte.alpha.shape == frames[0].pixels.shape[:2]
-        assert np.abs(matte.alpha - mattes[0].alpha).mean() < 0.05
-        assert doubting(matte, mattes[0]).doubt.shape == mattes[0].doubt.shape
-    assert network.base_pixels > coarser[0].base_pixels > coarser[1].base_pixels
-
-
-def plain_scene():
-    """A dark figure before a lit wall, in a picture as large as the base's."""
-    wall = cv2.resize(
-        np.random.default_rng(0).integers(120, 255, (24, 40, 3), np.uint8), (640, 360)
-    )
-    frame = wall.copy()
-    cv2.ellipse(frame, (320, 300), (90, 180), 0, 0, 360, (40, 30, 60), -1, cv2.LINE_AA)
-    how = Alignment(0, 9, 9, 9, 2.0, 1.0, None, (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    return [Frame(0, 0.0, frame)], [Plate(wall, np.ones((360, 640), np.uint8), how)]
 
 
 def test_without_a_plate_there_is_nothing_to_leave_out():
@@ -142,20 +101,6 @@ def test_takes_that_seem_swapped_are_told(seen, swapped, told):
     assert any("swapped" in warning for warning in second.warnings) == told
 
 
-def test_a_doubt_of_another_size_is_made_alike_on_the_device(host_gpu):
-    from howard.matte.gpu import DeviceMatte, copied
-
-    cp, sure = host_gpu, host_gpu.ones(1, np.float32)
-    doubts = [
-        cp.asarray(np.random.default_rng(0).random((1, *s)).astype(np.float16)) for s in SIZES
-    ]
-    small, large = (DeviceMatte(d, d, *SIZE, sure, d) for d in doubts)
-    rows, columns = (np.arange(n) * m // n for n, m in zip(SIZES[1], SIZES[0], strict=True))
-    found = copied(small, large).doubt
-    assert np.array_equal(found.get(), doubts[0].get()[:, rows][:, :, columns])
-    assert np.array_equal(copied(large, large).doubt.get(), doubts[1].get())
-
-
 @pytest.mark.parametrize("alone", [0.05, 0.9])
 def test_a_device_keeps_what_the_next_call_writes_over(host_gpu, alone):
     from howard.matte.gpu import DeviceMatte, copied
@@ -182,6 +127,6 @@ def test_a_device_keeps_what_the_next_call_writes_over(host_gpu, alone):
     plates = [
         replace(p, pixels=cp.asarray(p.pixels), coverage=cp.asarray(p.coverage)) for p in plates
     ]
-    mattes = SecondOpinion(network, [], tell=read, keep=copied)(frames, plates)
+    mattes = SecondOpinion(network, tell=read, keep=copied)(frames, plates)
     found = [float(cp.asnumpy(m.alpha).mean()) for m in mattes]
     assert found == [1, 0.5 if alone > 0.1 else 1]

@@ -110,11 +110,11 @@ def cpu(config: RunConfig) -> Device:
     threads = config.threads or len(os.sched_getaffinity(0))
 
     def open_network(weights: Weights, shot: VideoInfo, batch: int) -> MattingNetwork:
-        from howard.matte.cpu import OnnxMattingNetwork, confidences, doubting
+        from howard.matte.cpu import OnnxMattingNetwork, confidences
 
         own, *coarse = weights.files
         first = OnnxMattingNetwork((coarse or [own])[0], threads)
-        howards = SecondOpinion(first, first.coarser(), tell=confidences, keep=doubting)
+        howards = SecondOpinion(first, tell=confidences, keep=lambda matte: matte)
         if not coarse:
             return howards
         from howard.matte.context_switching import ContextSwitchingNetwork
@@ -168,7 +168,7 @@ def gpu(config: RunConfig) -> Device:
 
         wanted = Wanted(config.network, weights.files[0], batch, shot.width, shot.height)
         network = open_device_network(config.runner, wanted)
-        return SecondOpinion(network, network.coarser(), tell=confidences, keep=copied)
+        return SecondOpinion(network, tell=confidences, keep=copied)
 
     def batch(shot: VideoInfo) -> int:
         free, _ = cp.cuda.runtime.memGetInfo()

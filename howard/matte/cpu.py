@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +29,6 @@ DOUBT = "doubt"
 
 Planes = NDArray[np.float32]
 """(N, C, H, W)."""
-
-
-COARSER = (0.65, 0.45)
-"""Shares of the usual area of a base that looks again where the network doubts."""
 
 
 class OnnxMattingNetwork:
@@ -76,13 +70,6 @@ class OnnxMattingNetwork:
             for a, f, d in zip(alpha, foreground, doubts, strict=True)
         ]
 
-    def coarser(self) -> list[OnnxMattingNetwork]:
-        """The same network with smaller bases, COARSER; none where it has no base."""
-        found = [copy.copy(self) for _ in COARSER if self.inputs & SMALL]
-        for network, share in zip(found, COARSER, strict=False):
-            network.base_pixels = int(share * self.base_pixels)
-        return found
-
     def small_feeds(
         self,
         pictures: Sequence[NDArray[np.uint8]],
@@ -105,14 +92,6 @@ class OnnxMattingNetwork:
 def confidences(mattes: Sequence[Matte]) -> list[float]:
     """Of each."""
     return [matte.confidence for matte in mattes]
-
-
-def doubting(matte: Matte, like: Matte) -> Matte:
-    """The matte, its doubt of another's size."""
-    if matte.doubt is None or like.doubt is None or matte.doubt.shape == like.doubt.shape:
-        return matte
-    doubt = cv2.resize(matte.doubt, like.doubt.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return replace(matte, doubt=np.asarray(doubt, np.float32))
 
 
 def confidence(doubt: Planes | None) -> float:

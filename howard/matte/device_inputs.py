@@ -6,7 +6,7 @@ All buffers are made once and used again for every picture, in the order of CuPy
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from howard import cuda
 from howard.cuda import TILE, kernel, tiles
 from howard.errors import WeightsError
 from howard.frames import Noun
-from howard.matte.cpu import COARSER, OFFERED, SMALL, base_size, open_session, stored_number
+from howard.matte.cpu import OFFERED, SMALL, base_size, open_session, stored_number
 from howard.matte.holes import REACH, SIDE
 
 Array = Any
@@ -39,12 +39,6 @@ class Needs(Noun):
     """Area of the small inputs at most; None where it takes none."""
     guess_percent: int = 100
     """Of the coverage, where the plate is filled."""
-
-    def coarser(self) -> list[Needs]:
-        """With smaller bases, COARSER; none where there is no base."""
-        if self.base_pixels is None:
-            return []
-        return [replace(self, base_pixels=int(share * self.base_pixels)) for share in COARSER]
 
     def padded(self, width: int, height: int) -> Size:
         """Size of the full-size inputs."""

@@ -71,10 +71,6 @@ class DeviceMattingNetwork:
             f"({reason}): give a smaller --batch, or --device cpu"
         )
 
-    def coarser(self) -> list[DeviceMattingNetwork]:
-        """The same network with smaller bases."""
-        return [DeviceMattingNetwork(self.runner, needs) for needs in self.needs.coarser()]
-
     def mattes(
         self, frames: Sequence[Frame], plates: Sequence[Plate], width: int, height: int
     ) -> list[DeviceMatte]:
@@ -114,12 +110,9 @@ def confidences(mattes: Sequence[DeviceMatte]) -> list[float]:
     return read_back(cuda.cupy().concatenate([matte.confidence for matte in mattes])).tolist()
 
 
-def copied(matte: DeviceMatte, like: DeviceMatte) -> DeviceMatte:
-    """In memory of its own, its doubt of another's size, by the nearest of its pixels."""
-    doubt, cp = matte.doubt, cuda.cupy()
-    if doubt is not None and like.doubt is not None:
-        for axis, (count, wanted) in enumerate(zip(doubt.shape, like.doubt.shape, strict=True)):
-            doubt = cp.take(doubt, cp.asarray(np.arange(wanted) * count // wanted), axis)
+def copied(matte: DeviceMatte) -> DeviceMatte:
+    """In memory of its own."""
+    doubt = None if matte.doubt is None else matte.doubt.copy()
     alpha, foreground = matte.alpha.copy(), matte.foreground.copy()
     return replace(matte, alpha=alpha, foreground=foreground, doubt=doubt)
 

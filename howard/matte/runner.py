@@ -14,8 +14,7 @@ Array = Any
 """A CuPy array."""
 KEPT = 4
 """Shapes and addresses of inputs that a runner stays prepared for: a run has two, full batches and
-single frames, and two of smaller bases where it doubts; preparing costs a second at most, keeping
-costs the network's memory."""
+its last one; preparing costs a second at most, keeping costs the network's memory."""
 
 
 class Runner(Protocol):

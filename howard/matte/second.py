@@ -1,10 +1,9 @@
 """A second opinion, where the network doubts what it made of a frame and its plate.
 
-Much in doubt, it is asked again: with smaller pictures, in which what a plate is off by is less,
-and it sees farther; and without the plate, since a homography that is wrong altogether is worse
-than none. Which of the mattes is the best one the network's doubt tells. And where it would be
-surer if frame and plate were each the other, the person stands in the clean plate: the takes are
-probably swapped (CONTRIBUTING.md).
+Much in doubt, it is asked again without the plate: a homography that is wrong altogether is worse
+than none, since what stands elsewhere in the plate is taken for people. Which of the two mattes is
+the better one the network's doubt tells. And where it would be surer if frame and plate were each
+the other, the person stands in the clean plate: the takes are probably swapped (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from howard.frames import Frame, Plate
 from howard.matte import MattingNetwork
 
 DOUBTED = 0.25
-"""Confidence below which the network is asked again: it expects an error of 0.06 on average."""
+"""Confidence below which the network is asked without the plate: it expects an error of 0.06 on
+average."""
 UNSURE = 0.5
 """Confidence below which frame and plate may be swapped. It is no less if they are right then."""
 SURER = 0.15
@@ -27,18 +27,16 @@ SOMEBODY = 0.01
 
 
 class SecondOpinion:
-    """A network whose mattes are made again where it doubts them."""
+    """A network whose mattes are made again without the plate where it doubts them."""
 
     def __init__(
         self,
         network: MattingNetwork,
-        coarser: Sequence[MattingNetwork],
         tell: Callable[[Sequence[Any]], Sequence[float]],
-        keep: Callable[[Any, Any], Any],
+        keep: Callable[[Any], Any],
     ) -> None:
-        """coarser: the same network on smaller pictures. tell: the confidences of mattes. keep: a
-        matte that outlives the network's next call, its doubt of the size of another's."""
-        self.network, self.coarser, self.tell, self.keep = network, coarser, tell, keep
+        """tell: the confidences of mattes. keep: a matte that outlives the network's next call."""
+        self.network, self.tell, self.keep = network, tell, keep
         self.alone: set[int] = set()
         """Frames whose plate was left out; a batch that was too large comes twice."""
         self.unsure = 0
@@ -70,27 +68,15 @@ class SecondOpinion:
         doubted = [i for i in unsure if sure[i] < DOUBTED]
         spots = [i for i in unsure if self.is_a_spot_check()]
         if doubted or spots:
-            mattes = [self.keep(matte, matte) for matte in mattes]
+            mattes = [self.keep(matte) for matte in mattes]
         for i in spots:
             self.swapped.append(self.seems_swapped(frames[i], plates[i], sure[i]))
         for i in doubted:
-            mattes[i] = self.surest(frames[i], plates[i], mattes[i], sure[i])
+            alone = self.keep(self.network([frames[i]], [without_data(plates[i])])[0])
+            if self.tell([alone])[0] > sure[i]:
+                mattes[i] = alone
+                self.alone.add(frames[i].index)
         return mattes
-
-    def surest(self, frame: Frame, plate: Plate, matte: Any, sure: float) -> Any:
-        """Of this matte, which the network is sure of to this degree, and what else it can make."""
-        best = matte
-        ways = [
-            *((network, plate) for network in self.coarser),
-            (self.network, without_data(plate)),
-        ]
-        for network, given in ways:
-            other = self.keep(network([frame], [given])[0], matte)
-            if (confidence := self.tell([other])[0]) > sure:
-                best, sure = other, confidence
-                if given is not plate:
-                    self.alone.add(frame.index)
-        return best
 
     def is_a_spot_check(self) -> bool:
         """Of every unsure frame, whether it is the 1st, 2nd, 4th, 8th and so on."""
