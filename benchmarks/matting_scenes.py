@@ -132,6 +132,7 @@ class Scene:
         self.name, self.kind, self.size = name, KINDS[name], (width, height)
         self.material = material or Material()
         self.rng = np.random.default_rng((zlib.crc32(name.encode()), number, seed))
+        self.of_people = self.apart()
         self.margin = [int((MARGIN + self.kind.elsewhere + PACE * frames) * v) for v in self.size]
         self.noise, self.quality = self.rng.uniform(0.003, 0.02), int(self.rng.integers(70, 96))
         self.pan = self.rng.uniform(-PACE, PACE, 2) * (1, 0.3) * width
@@ -204,12 +205,13 @@ class Scene:
         if not self.kind.person:
             return []
         (width, height), (x, y), reach = self.size, self.margin, self.reach(frames)
+        rng = self.of_people
         smallest, largest = PERSON_SHARES
         share = 0.0
         while not smallest < share < largest:
             people = self.material.people
-            stored = people.pick(self.rng) if people else sample_person()
-            layer = put(self.rng, height, width + 2 * reach, stored)
+            stored = people.pick(rng) if people else sample_person()
+            layer = put(rng, height, width + 2 * reach, stored)
             share = float(layer[:, reach : reach + width, 3].mean())
         if self.kind.hair:
             layer = with_hair(self.rng, layer)

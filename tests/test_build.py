@@ -23,11 +23,12 @@ from engine.export import (  # noqa: E402
     load_checkpoint,
 )
 from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
-from engine.networks.howard import GROUPS, BestMatch, best_match, matte  # noqa: E402
+from engine.networks.howard import GROUPS, BestMatch, best_match, matte, shuffled_up  # noqa: E402
+from engine.training import textures  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures, split  # noqa: E402
 from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402
 from engine.training.material import Material  # noqa: E402
-from engine.training.people import People, premultiplied  # noqa: E402
+from engine.training.people import People, premultiplied, ramp  # noqa: E402
 from engine.training.scenes import sample  # noqa: E402
 from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
 from engine.training.unfold import unfolded  # noqa: E402
@@ -47,6 +48,12 @@ def network():
 
 def test_the_default_network_has_at_most_4_million_parameters(network):
     assert sum(p.numel() for p in network.parameters()) <= 4_000_000
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_channels_are_shuffled_up_as_torch_does(times):
+    x = torch.rand(2, times**2, 6, 10)
+    assert torch.equal(shuffled_up(x, times), torch.nn.functional.pixel_shuffle(x, times))
 
 
 def test_alpha_and_foreground_have_the_frames_size(network):
@@ -194,6 +201,28 @@ def test_people_of_one_name_in_two_folders_are_two(tmp_path):
     rng, cache = np.random.default_rng(0), tmp_path / "cache"
     red, blue = (People([folder / "0.png"], cache).pick(rng)[0, 0, :3] for folder in folders)
     assert (red.tolist(), blue.tolist()) == ([255, 0, 0], [0, 0, 255])
+
+
+def test_a_market_is_bright_and_full_of_detail():
+    place = cv2.resize(np.random.default_rng(0).random((20, 30, 3), np.float32), (300, 200))
+    lamps = np.zeros_like(place)
+    textures.market(np.random.default_rng(1), lamps, place, np.array([1.0, 0.6, 0.2]))
+    lit = lamps.max(-1) > 0
+    assert 0.05 < lit.mean() < 0.9
+    assert (lamps.min(), lamps.max()) == (0, 1)
+    red, _, blue = lamps[lit].mean(0)
+    assert red > blue
+    detail = [cv2.Laplacian(x[..., 0], cv2.CV_32F)[lit].std() for x in (lamps, place)]
+    assert detail[0] > 2 * detail[1]
+
+
+def test_light_comes_from_one_side():
+    light = ramp(np.random.default_rng(0), 40, 60)
+    assert light.shape == (40, 60, 1)
+    assert light.max() - light.min() > 0.15
+    assert light.mean() == pytest.approx(1, abs=0.02)
+    ends = light[0, 0, 0] + light[-1, -1, 0]
+    assert ends == pytest.approx(2, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["near", "aligned", "missing", "wrong"])

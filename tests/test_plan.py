@@ -167,7 +167,7 @@ def test_the_small_inputs_of_a_plan_hold_those_of_any_frame_that_it_takes(engine
     needs, profile = needs_of(WEIGHTS), Profile(4, (640, 360), (1920, 1080), (3840, 2160))
     shapes = engine_plan.shapes_of(needs, profile)
     assert shapes["frame"] == ((1, 3, 360, 640), (4, 3, 1080, 1920), (4, 3, 2160, 3840))
-    assert shapes["small_coverage"][1] == (4, 1, 288, 512)
+    assert shapes["small_coverage"][1] == (4, 1, 320, 576)
     for width in range(640, 3841, 97):
         for height in range(360, 2161, 93):
             for name, shape in needs.shapes(2, width, height).items():

@@ -1,6 +1,6 @@
 """Howard's default network: frame and aligned plate in, alpha and foreground out.
 
-Two parts. The *base* sees the whole picture at a reduced size (about 512 pixels on
+Two parts. The *base* sees the whole picture at a reduced size (about 576 pixels on
 the long side), where a person fits into its receptive field and a misaligned plate is
 off by only a few pixels. The *refinement* sees the picture at full size and restores
 edges and hair from the base's hidden features.
@@ -29,8 +29,9 @@ from howard.matte.holes import GUESS_PERCENT
 
 BASE_MULTIPLE = 32
 """Height and width of the small inputs must be multiples of this."""
-FULL_MULTIPLE = 2
-"""Height and width of the full-size inputs must be multiples of this."""
+FULL_MULTIPLE = 4
+"""Height and width of the full-size inputs must be multiples of this: the refinement works at a
+quarter of them."""
 GROUPS = 8
 BLOCK = 16
 """Channels that ONNX Runtime's fastest convolutions take at once: they want a multiple of that
@@ -52,14 +53,14 @@ class Size:
     hidden: int
     """Channels that the base hands to the refinement."""
     refinement: int
-    """Channels at half the full size."""
+    """Channels at a quarter of the full size."""
     base_pixels: int
     """Area of the small inputs at most: the size of the pictures that the base was trained on, as
     far as how large people stand in them. Smaller frames go in as they are."""
 
 
-DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 16, 512 * 288)
-FAST = Size((16, 24, 48, 64), (96, 128), (1, 2, 2), 4, 8, 384 * 216)
+DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 576 * 320)
+FAST = Size((16, 24, 48, 64), (96, 128), (1, 2, 2), 4, 16, 384 * 216)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -144,12 +145,12 @@ def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     return F.interpolate(x, size=reference.shape[2:], mode="bilinear", align_corners=False)
 
 
-def shuffled_up(x: Tensor) -> Tensor:
-    """`F.pixel_shuffle(x, 2)` of 4 channels: first pairs of columns, then of rows, which runtimes
+def shuffled_up(x: Tensor, times: int) -> Tensor:
+    """`F.pixel_shuffle(x, times)` of times^2 channels: first columns, then rows, which runtimes
     copy in whole runs; all at once takes ONNX Runtime twice as long."""
     n, _, h, w = x.shape
-    rows = x.reshape(n, 2, 2, h, w).permute(0, 1, 3, 4, 2).reshape(n, 2, h, 2 * w)
-    return rows.permute(0, 2, 1, 3).reshape(n, 1, 2 * h, 2 * w)
+    rows = x.reshape(n, times, times, h, w).permute(0, 1, 3, 4, 2).reshape(n, times, h, times * w)
+    return rows.permute(0, 2, 1, 3).reshape(n, 1, times * h, times * w)
 
 
 class Joined(nn.Module):
@@ -242,12 +243,13 @@ def inverse_square(step: Tensor) -> Tensor:
 
 
 class Refinement(nn.Module):
-    """Alpha at full size: restores what the base's size lost, at half resolution and shuffled up.
+    """Alpha at full size: restores what the base's size lost, at a quarter of it and shuffled up.
 
-    The full-size pictures enter by strided convolutions of their own, whose sum is what one
-    convolution over all of them would give, without the memory traffic of joining them first:
-    at 1080p that traffic cost as much as the arithmetic. For the same reason colour is not
-    refined here (see `matte`), and the pictures enter as they are, not centred about 0.
+    At half of the full size with half of the channels it did no better and took half as long
+    again: at 1080p most of the time goes into moving memory. For the same reason the full-size
+    pictures enter by convolutions of their own, whose sum is what one convolution over all of
+    them would give, colour is not refined here (see `matte`), and the pictures enter as they are,
+    not centred about 0.
 
     Where the plate is aligned, frame - plate = alpha (F - B), so that their product with the step
     F - B, over the step's square, is alpha itself: it tells strands that the base is too small for.
@@ -256,12 +258,12 @@ class Refinement(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         channels = size.refinement
-        self.from_frame = nn.Conv2d(3, channels, 4, 2, 1)
-        self.from_plate = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
-        self.from_difference = nn.Conv2d(3, channels, 4, 2, 1, bias=False)
+        self.from_frame = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1)
+        self.from_plate = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1, bias=False)
+        self.from_difference = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1, bias=False)
         self.from_base = nn.Conv2d(4 + size.hidden, channels, 3, 1, 1, bias=False)
         self.second = conv(channels, channels)
-        self.last = nn.Conv2d(channels, 4, 3, 1, 1)
+        self.last = nn.Conv2d(channels, FULL_MULTIPLE**2, 3, 1, 1)
 
     def forward(
         self, frame: Tensor, plate: Tensor, logits: Tensor, step: Tensor, hidden: Tensor
@@ -271,9 +273,9 @@ class Refinement(nn.Module):
         y = self.from_frame(frame) + self.from_plate(plate)
         along = self.from_difference((frame - plate) * step)
         y = y + along * resize_like(inverse_square(logits[:, 1:]), y)
-        y = y + resize_like(self.from_base(torch.cat([logits, resize_like(hidden, logits)], 1)), y)
+        y = y + self.from_base(torch.cat([resize_like(x, y) for x in (logits, hidden)], 1))
         y = self.last(self.second(F.relu(y)))
-        return resize_like(logits[:, :1], frame) + shuffled_up(y)
+        return resize_like(logits[:, :1], frame) + shuffled_up(y, FULL_MULTIPLE)
 
 
 class HowardNetwork(nn.Module):

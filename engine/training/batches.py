@@ -26,7 +26,8 @@ SHAPES = [
     *((288, 512), (512, 288), (384, 384), (256, 416)),
     *((352, 640), (640, 352), (480, 480), (320, 512)),
 ]
-"""Height and width of the base's pictures: small ones, and such as it sees at run time, most often."""
+"""Height and width of the base's pictures: small ones, and, most often, such as it sees at run
+time."""
 RATIOS = [1, 2, 2, 3]
 """Full size over base size in the joint phase; the shapes are those that LARGEST allows."""
 EDGE_RATIOS = [1, 2, 3, 4, 4]

@@ -12,8 +12,8 @@ from torch import Tensor
 from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Looks, Texture, soft_edge
-from engine.training.scenes import DRESSED
+from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Looks, Texture, by_look, soft_edge
+from engine.training.scenes import DRESSED, HIDDEN, HIDDEN_ALONE
 
 BOX = 128
 """Pixels of the box in which held things are drawn, before they are scaled."""
@@ -72,13 +72,13 @@ def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust)
     layer = draw.change(
         layer, ~objects, lambda d, x: put(d, material, height, width, holding, plain[~objects])
     )
-    dressed = np.select([trust.looks == look for look in DRESSED], list(DRESSED.values()))
-    robes, patterns = (draw.chance(dressed) for _ in range(2))
+    robes, patterns = (draw.chance(by_look(DRESSED, trust.looks)) for _ in range(2))
     layer = draw.change(layer, robes, lambda d, x: robed(d, material, x, trust.looks[robes]))
     layer = draw.change(
         layer, patterns, lambda d, x: patterned(d, material, x, trust.looks[patterns])
     )
-    hidden = disguised & draw.chance(np.where(trust.plausible, 0.3, 0.1))
+    usual = by_look(HIDDEN, trust.looks)
+    hidden = disguised & draw.chance(np.where(trust.plausible, usual, HIDDEN_ALONE))
     layer = draw.change(
         layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
     )
@@ -152,12 +152,23 @@ def recoloured(draw: Draw, person: Tensor, plain: Which) -> Tensor:
     """Other light and, unless `plain`, clothes and contrast, as `people.recoloured`."""
     colour, alpha = person[:, :3], person[:, 3:]
     colour = colour * draw.tensor(draw.uniform(0.5, 1.3, 1) * (1 + 0.06 * draw.normal(3)))
+    colour = colour * ramp(draw, *colour.shape[2:])
     mix = draw.tensor(draw.uniform(0, 0.8) * (draw.chance(0.25) & ~plain))
     tint = draw.tensor(draw.uniform(0.3, 1.7, 3))
     colour = colour * (1 - mix) + colour.mean(1, keepdim=True) * tint * mix
     power = draw.tensor(np.where(draw.chance(0.25) & ~plain, draw.uniform(0.6, 1.7), 1))
     straight = (colour / alpha.clamp(min=1e-4)).clamp(0, 1)
     return torch.cat([alpha * straight**power, alpha], 1)
+
+
+def ramp(draw: Draw, height: int, width: int) -> Tensor:
+    """Light from one side, (N, 1, H, W), half of the time, as `people.ramp`."""
+    angle = draw.uniform(0, 2 * np.pi)
+    strength = draw.tensor(np.where(draw.chance(0.5), draw.uniform(0.1, 0.6), 0))
+    ys, xs = pixel_grid(height, width, draw.device)
+    down = (2 * ys / height - 1) * draw.tensor(np.sin(angle))
+    across = (2 * xs / width - 1) * draw.tensor(np.cos(angle))
+    return 1 + strength * (down + across).clamp(-1, 1)
 
 
 def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Values) -> Tensor:

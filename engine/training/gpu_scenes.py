@@ -17,12 +17,12 @@ from torch import Tensor
 from engine.training.batches import Phase, batch_shape, network_inputs
 from engine.training.gpu_align import aligned, filled, warped
 from engine.training.gpu_camera import Light, expose, pixel_grid
-from engine.training.gpu_draw import Draw, Which, blur
+from engine.training.gpu_draw import Draw, blur
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_people import Trust, make_people
 from engine.training.gpu_places import Places, make_places
-from engine.training.gpu_shapes import Looks
-from engine.training.scenes import ALIGNED_SHARE, FAR_SHARE, LOOKS, PLATES
+from engine.training.gpu_shapes import Looks, by_look
+from engine.training.scenes import ALIGNED_SHARE, FAR_SHARE, LOOKS, PLATES, SIGNS
 from howard.matte.holes import GUESS_PERCENT, REACH
 
 
@@ -61,12 +61,13 @@ def batch(
     kind = draw.choice(list(plates), list(plates.values()))
     looks = draw.choice(list(LOOKS), list(LOOKS.values()))
     scene = composites(draw, material, height, width, kind, looks)
-    return photographed(draw, scene, kind, looks == "plain")
+    return photographed(draw, scene, kind, looks)
 
 
-def photographed(draw: Draw, scene: Composites, kind: np.ndarray, plain: Which) -> Batch:
+def photographed(draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks) -> Batch:
     """What the cameras of both takes, and then the aligner, make of it."""
     height, width = scene.alpha.shape[2:]
+    plain = looks == "plain"
     shot_light = Light(draw, height, width, draw.chance(0.5).astype(np.float32))
     shot_light.night(draw.chance(0.15) & ~plain)
     shot_light.lamps(draw.chance(0.25) & ~plain)
@@ -74,7 +75,7 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray, plain: Which) 
     strength = draw.choice([0.0, 0.3, 1.0], [0.3, 0.4, 0.3])
     plate_light = Light(draw, height, width, strength)
     plate_light.lamps(draw.chance(np.where(plain, 0.15, 0.4)))
-    plate_light.signs(draw.chance(0.08) & ~plain)
+    plate_light.signs(draw.chance(by_look(SIGNS, looks)))
     frame = expose(draw, shot_light(scene.frame))
     plate = plate_light(shot_light(scene.places.plate))
     far = draw.chance(FAR_SHARE)

@@ -19,6 +19,11 @@ Looks = NDArray[np.str_]
 """The looks of scenes (N,), each one of `scenes.LOOKS`."""
 
 
+def by_look(shares: dict[str, float], looks: Looks) -> NDArray[np.float64]:
+    """The share of each scene, (N,), by its look."""
+    return np.select([looks == look for look in shares], list(shares.values()))
+
+
 class Kinds(NamedTuple):
     """What pictures are of: the first five of `DeviceMaterial.photographs`, by their numbers."""
 

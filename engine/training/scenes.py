@@ -33,12 +33,17 @@ from howard.align.light import gain_and_bias, light_field
 from howard.align.view import view_of, view_size
 from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
-LOOKS = {"plain": 0.45, "stage": 0.13, "odd": 0.42}
+LOOKS = {"plain": 0.43, "stage": 0.24, "odd": 0.33}
 """What scenes look like, and how often. Plain: what most people film, a photographed place in its
 own light and people as they were rendered. Stage: a place full of lamps, people in costumes. Odd:
 disguised in every way there is."""
+SIGNS = {"plain": 0.0, "stage": 0.3, "odd": 0.08}
+"""How often what is bright in a place has another colour in the plate."""
 DRESSED = {"plain": 0.0, "stage": 0.5, "odd": 0.2}
 """How often people of these looks wear robes, and how often patterns."""
+HIDDEN = {"plain": 0.0, "stage": 0.5, "odd": 0.3}
+"""How often they have the colour of the place; where no plate could tell, HIDDEN_ALONE."""
+HIDDEN_ALONE = 0.1
 FAR_SHARE = 0.1
 """Of the plates, were taken from so far away or so obliquely that they lack detail."""
 ALIGNED_SHARE = 0.6
@@ -84,7 +89,7 @@ def sample(
     plate_light = camera.Light(rng, height, width, strength)
     if rng.random() < (0.15 if plain else 0.4):
         plate_light.lamps(rng)
-    if not plain and rng.random() < 0.08:
+    if rng.random() < SIGNS[look]:
         plate_light.signs(rng)
     frame = camera.expose(rng, shot_light(frame))
     plate = plate_light(shot_light(place.plate))
@@ -179,7 +184,7 @@ def disguised(
         layer = robed(rng, layer, fabric(rng, height, width, material, look))
     if rng.random() < DRESSED[look]:
         layer = patterned(rng, layer, fabric(rng, height, width, material, look))
-    if rng.random() < (0.3 if place.plausible else 0.1):
+    if rng.random() < (HIDDEN[look] if place.plausible else HIDDEN_ALONE):
         layer = camouflage(rng, layer, place.live)
     return layer
 

@@ -127,10 +127,12 @@ def texture(rng: np.random.Generator, height: int, width: int) -> Image:
 
 def festive(rng: np.random.Generator, picture: Image) -> Image:
     """The place (H, W, 3) by night, full of lamps: chains of bulbs, lit windows and signs, with
-    their glow; most of nearly one colour."""
+    their glow; perhaps a market. Most of nearly one colour."""
     height, width = picture.shape[:2]
     lamps = np.zeros_like(picture)
     warm = np.array([1.0, 0.65, 0.25]) * rng.uniform(0.6, 1.0)
+    if rng.random() < 0.5:
+        market(rng, lamps, picture, warm)
     for _ in range(rng.integers(2, 9)):
         colour = warm if rng.random() < 0.6 else rng.uniform(0.1, 1, 3)
         at, step = rng.uniform(0, 1, 2) * (width, height), rng.normal(0, 0.03 * width, 2)
@@ -151,8 +153,31 @@ def festive(rng: np.random.Generator, picture: Image) -> Image:
     glow = cv2.resize(lamps, small, interpolation=cv2.INTER_AREA)
     glow = cv2.GaussianBlur(glow, (0, 0), rng.uniform(0.005, 0.04) * width / 4)
     glow = np.asarray(cv2.resize(glow, (width, height)), np.float32)
-    dim = picture * np.float32(rng.uniform(0.1, 0.7)) * (1 - lamps.max(-1, keepdims=True))
+    cover = np.minimum(3 * lamps.max(-1, keepdims=True), 1)
+    dim = picture * np.float32(rng.uniform(0.1, 0.7)) * (1 - cover)
     return np.clip(dim + lamps + glow * np.float32(rng.uniform(0.2, 1.2)), 0, 1)
+
+
+def market(
+    rng: np.random.Generator, lamps: Image, picture: Image, colour: NDArray[np.float64]
+) -> None:
+    """Draws stalls and lit fronts among the lamps: glaring, full of detail (small pieces of the
+    place), much of the colour (3,), side by side in a band across the picture."""
+    height, width = lamps.shape[:2]
+    top, bottom = np.sort(rng.uniform(0.1, 1.0, 2)) * height
+    for _ in range(rng.integers(4, 24)):
+        h, w = (np.array(rng.uniform(0.04, 0.3, 2)) * (height, width)).astype(int) + 4
+        y = round(np.clip(rng.uniform(top, bottom) - h / 2, 0, height - h))
+        x = round(rng.uniform(0, width - w))
+        scale = rng.uniform(1.0, 3.0)
+        rows, columns = min(height, int(h * scale)), min(width, int(w * scale))
+        at = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+        window = picture[at[0] : at[0] + rows, at[1] : at[1] + columns]
+        piece = np.asarray(cv2.resize(window, (w, h), interpolation=cv2.INTER_AREA), np.float32)
+        contrast = rng.uniform(1.5, 5.0) * (piece - piece.mean()) + rng.uniform(0.1, 0.8)
+        hue = colour if rng.random() < 0.6 else rng.uniform(0.2, 1, 3)
+        shade = hue + (1 - hue) * rng.uniform(0, 0.8)
+        lamps[y : y + h, x : x + w] = np.clip(contrast * shade * rng.uniform(0.6, 1.8), 0, 1)
 
 
 def sequins(rng: np.random.Generator, height: int, width: int) -> Image:

@@ -64,6 +64,7 @@ class OnnxMattingNetwork:
             feeds |= self.small_feeds(pictures, backgrounds, seen, reached)
         feeds = {name: feeds[name] for name in self.inputs}
         alpha, foreground, *told = self.session.run(self.outputs, feeds)
+        np.minimum(alpha, 1, out=alpha)  # ONNX Runtime's sigmoid rounds beyond it
         doubts = [one[0] for batch in told for one in batch] or [None] * len(frames)
         return [
             Matte(a[0, :height, :width], f[:, :height, :width].transpose(1, 2, 0), confidence(d), d)
