@@ -90,7 +90,7 @@ class FootageConfig:
 
 
 class Place:
-    """Its frames from `first` on; a take begins at each of `begins`."""
+    """Its frames; a take begins at each of `begins`."""
 
     def __init__(self, path: Path, config: FootageConfig) -> None:
         """Raises InputError, WrongResult if the place is too short for one take."""
