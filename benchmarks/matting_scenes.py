@@ -21,17 +21,9 @@ from numpy.typing import NDArray
 
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
 from engine.training import camera, textures
+from engine.training.clothes import camouflage, hold, robed
 from engine.training.material import Material
-from engine.training.people import (
-    Foreground,
-    camouflage,
-    hair,
-    hold,
-    outline,
-    premultiplied,
-    put,
-    robed,
-)
+from engine.training.people import Foreground, hair, outline, premultiplied, put
 from engine.training.places import MARGIN, misalign, photograph
 from engine.training.scenes import cast_shadow, composite
 from engine.training.textures import Image

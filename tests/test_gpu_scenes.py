@@ -8,13 +8,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from engine.training import clothes as clothes_one_by_one  # noqa: E402
+from engine.training import gpu_people  # noqa: E402
 from engine.training import pack as packing  # noqa: E402
-from engine.training import people as people_one_by_one  # noqa: E402
 from engine.training import places as places_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
 from engine.training.gpu_align import aligned, filled, warped  # noqa: E402
 from engine.training.gpu_camera import compressed  # noqa: E402
+from engine.training.gpu_clothes import adorned, robed  # noqa: E402
 from engine.training.gpu_draw import Draw, blur  # noqa: E402
 from engine.training.gpu_material import (  # noqa: E402
     Atlas,
@@ -22,7 +24,7 @@ from engine.training.gpu_material import (  # noqa: E402
     read_pictures,
     runs_of,
 )
-from engine.training.gpu_people import Trust, make_people, robed  # noqa: E402
+from engine.training.gpu_people import Trust, make_people  # noqa: E402
 from engine.training.gpu_places import relief  # noqa: E402
 from engine.training.gpu_scenes import batch, composites, gpu_batches  # noqa: E402
 from engine.training.gpu_shapes import OF_CLOTHES, OF_PLACES, Texture  # noqa: E402
@@ -112,8 +114,11 @@ def test_frames_are_composed_of_foreground_and_background(material):
 
 
 @pytest.mark.parametrize("look", ["plain", "stage", "odd"])
-def test_plain_people_look_as_they_were_rendered(places, tmp_path, look):
-    """Pure red here; others are dressed, tinted and disguised, more often than not."""
+def test_plain_people_look_as_they_were_rendered(places, tmp_path, look, monkeypatch):
+    """Pure red here, but for straps and badges; others are dressed, tinted and disguised, more
+    often than not."""
+    for module in (scenes_one_by_one, gpu_people):
+        monkeypatch.setattr(module, "ADORNED", 0.0)
     rgba = np.zeros((60, 40, 4), np.uint8)
     rgba[:, 5:35, 2:] = 255
     cv2.imwrite(str(tmp_path / "red.png"), rgba)
@@ -187,7 +192,7 @@ def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):
     made = [robed(Draw(3, count, 1, "cpu"), material, layer, looks).permute(0, 2, 3, 1).numpy()]
     rng = np.random.default_rng(3)
     cloth = np.full((height, width, 3), 0.5, np.float32)
-    made.append(np.stack([people_one_by_one.robed(rng, person, cloth) for _ in range(count)]))
+    made.append(np.stack([clothes_one_by_one.robed(rng, person, cloth) for _ in range(count)]))
     wider = []
     for batches in made:
         alpha = batches[..., 3]
@@ -199,6 +204,34 @@ def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):
     assert 1.2 < min(wider) < max(wider) < 1.15 * min(wider)
     nobody = torch.zeros_like(layer)
     assert robed(Draw(3, count, 1, "cpu"), material, nobody, looks).eq(0).all()
+
+
+def test_marks_stay_within_people_and_are_as_many_as_one_by_one():
+    height, width, count = 96, 128, 80
+    person = np.zeros((height, width, 4), np.float32)
+    person[20:90, 44:84] = (0.2, 0.3, 0.4, 1)
+    place = np.full((height, width, 3), (0.9, 0.1, 0.6), np.float32)
+    layer, live = (
+        torch.from_numpy(x).permute(2, 0, 1).repeat(count, 1, 1, 1) for x in (person, place)
+    )
+    made = [adorned(Draw(3, count, 1, "cpu"), layer, live).permute(0, 2, 3, 1).numpy()]
+    rng = np.random.default_rng(3)
+    made.append(np.stack([clothes_one_by_one.adorned(rng, person, place) for _ in range(count)]))
+    changed, like_the_place = [], []
+    for batches in made:
+        assert np.array_equal(batches[..., 3], np.broadcast_to(person[..., 3], batches.shape[:3]))
+        assert (batches[..., :3] <= batches[..., 3:] + 1e-6).all()
+        moved = batches[..., :3] - person[..., :3]
+        change = np.abs(moved).max(-1)
+        changed.append((change > 0.05).mean())
+        towards = (place - person[..., :3]) * person[..., 3:]
+        share = (moved * towards).sum(-1) / np.maximum((towards**2).sum(-1), 1e-9)
+        like_the_place.append((share[change > 0.3] > 0.5).mean())  # where it is no soft edge
+    assert 0.01 < min(changed) < max(changed) < 1.3 * min(changed)
+    assert 0.5 < min(like_the_place) < max(like_the_place) < 0.9
+    assert abs(like_the_place[0] - like_the_place[1]) < 0.15
+    nobody = torch.zeros_like(layer)
+    assert adorned(Draw(3, count, 1, "cpu"), nobody, live).eq(0).all()
 
 
 def test_relief_displaces_the_place_as_it_says_and_as_much_as_one_by_one():

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.training.gpu_camera import pixel_grid
-from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur
+from engine.training.gpu_clothes import adorned, camouflage, hold, over, patterned, robed
+from engine.training.gpu_draw import Draw, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Looks, Texture, by_look, soft_edge
-from engine.training.scenes import DRESSED, HIDDEN, HIDDEN_ALONE
+from engine.training.gpu_shapes import Drawn, Looks, by_look
+from engine.training.scenes import ADORNED, DRESSED, HIDDEN, HIDDEN_ALONE
 
-BOX = 128
-"""Pixels of the box in which held things are drawn, before they are scaled."""
 MOVING_SHARE = 0.6
 """Of the clips, show a motion sequence; the others a still that moves as a whole."""
 
@@ -52,11 +51,6 @@ def make_people(
     return together, nearest
 
 
-def over(front: Tensor, back: Tensor) -> Tensor:
-    """Premultiplied RGBA."""
-    return front + back * (1 - front[:, 3:])
-
-
 def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust) -> Tensor:
     """One person or, where the plate can be trusted, a drawn object, for each scene."""
     height, width = live.shape[2:]
@@ -79,9 +73,10 @@ def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust)
     )
     usual = by_look(HIDDEN, trust.looks)
     hidden = disguised & draw.chance(np.where(trust.plausible, usual, HIDDEN_ALONE))
-    layer = draw.change(
-        layer, hidden, lambda d, x: camouflage(d, x, live[draw.index(np.flatnonzero(hidden))])
-    )
+    behind = lambda which: live[draw.index(np.flatnonzero(which))]  # noqa: E731
+    layer = draw.change(layer, hidden, lambda d, x: camouflage(d, x, behind(hidden)))
+    marked = draw.chance(ADORNED)
+    layer = draw.change(layer, marked, lambda d, x: adorned(d, x, behind(marked)))
     moved = draw.chance(0.15)
     layer = draw.change(
         layer,
@@ -169,103 +164,3 @@ def ramp(draw: Draw, height: int, width: int) -> Tensor:
     down = (2 * ys / height - 1) * draw.tensor(np.sin(angle))
     across = (2 * xs / width - 1) * draw.tensor(np.cos(angle))
     return 1 + strength * (down + across).clamp(-1, 1)
-
-
-def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Values) -> Tensor:
-    """Give each person something to hold or wear, as `people.hold`. x, y: (N,) where the person
-    is, which the thing follows through a clip."""
-    height, width = layer.shape[2:]
-    first = layer[:: draw.frames, 3] > 0.5
-    scores = torch.rand(first.shape, generator=draw.generator, device=draw.device) * first
-    at = scores.flatten(1).argmax(1)
-    somebody = first.flatten(1).any(1)
-    _, tall = rows_of(first)
-    repeat = lambda v: v.repeat_interleave(draw.frames, 0).reshape(-1, 1, 1, 1)  # noqa: E731
-    size = draw.tensor(draw.uniform(0.15, 0.6)) * repeat(tall) + 8
-    size = size.clamp(8, min(height, width))
-    moved = [v - draw.each(v[:: draw.frames]) for v in (x, y)]
-    left = repeat(at % width) + draw.tensor(moved[0]) - size / 2
-    upper = repeat(at // width) + draw.tensor(moved[1]) - size / 2
-    ys, xs = pixel_grid(height, width, draw.device)
-    u, v = (xs - left) / size, (ys - upper) / size
-    inside = (u >= 0) & (u < 1) & (v >= 0) & (v < 1) & repeat(somebody)
-    u, v = torch.broadcast_tensors(u * BOX, v * BOX)
-    thing = Drawn(draw, material, BOX, BOX)(u, v, BOX / size.flatten()) * inside
-    in_front = draw.tensor(draw.chance(0.7))
-    return torch.where(in_front, over(thing, layer), over(layer, thing))
-
-
-def rows_of(solid: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each picture (N, H, W): the first row in which it is solid, and how many more there are
-    to the last one; H and 0 if there is none."""
-    somewhere = solid.any(2)
-    rows = torch.arange(solid.shape[1], device=solid.device)
-    top = torch.where(somewhere, rows, solid.shape[1]).amin(1)
-    return top, (torch.where(somewhere, rows, 0).amax(1) - top).clamp(min=0)
-
-
-def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor, looks: Looks) -> Tensor:
-    """Dress the foregrounds in pictures below random heights, as `people.patterned`; the picture
-    stays where it is through a clip."""
-    height, width = layer.shape[2:]
-    colour, alpha = layer[:, :3], layer[:, 3:]
-    rows = torch.arange(height, device=draw.device).reshape(1, 1, -1, 1)
-    top, tall = (v.reshape(-1, 1, 1, 1) for v in rows_of(alpha[:, 0] > 0.5))
-    neck = top + draw.tensor(draw.choice([0.0, 0.2, 0.5], [0.3, 0.5, 0.2])) * tall
-    ys, xs = pixel_grid(height, width, draw.device)
-    x, y = torch.broadcast_tensors(xs + torch.zeros_like(neck), ys)
-    pattern = Texture(draw, material, height, width, OF_CLOTHES, looks)(x, y)
-    luma = colour.mean(1, keepdim=True)
-    mean = luma.sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp(min=1)
-    dressed = (pattern * luma / mean.clamp(min=0.02)).minimum(alpha)
-    share = draw.tensor(draw.uniform(0.4, 1.0)) * (rows >= neck)
-    return torch.cat([torch.lerp(colour, dressed, share.expand_as(colour)), alpha], 1)
-
-
-def robed(draw: Draw, material: DeviceMaterial, layer: Tensor, looks: Looks) -> Tensor:
-    """Put skirts, dresses and coats on the foregrounds, as `people.robed`; without waves."""
-    height, width = layer.shape[2:]
-    solid = layer[:, 3] > 0.5
-    head, below = rows_of(solid)
-    tall = below + 1
-    top, hem = (
-        head + (draw.tensor(draw.uniform(*span)).flatten() * tall).long()
-        for span in ((0.3, 0.65), (0.8, 1.0))
-    )
-    waist = solid[torch.arange(len(draw), device=draw.device), top.clamp(max=height - 1)]
-    columns = torch.arange(width, device=draw.device)
-    left, right = torch.where(waist, columns, width).amin(1), torch.where(waist, columns, 0).amax(1)
-    wearable = (tall >= 16) & (hem - top >= 8) & (waist.sum(1) >= 3)
-    left, right, top, hem, wearable = (
-        v.reshape(-1, 1, 1, 1) for v in (left, right, top, hem, wearable)
-    )
-    length = (hem - top).clamp(min=1)
-    ys, xs = pixel_grid(height, width, draw.device)
-    down = ((ys - top) / length).clamp(0, 1)
-    reach, shape = draw.uniform(0, 0.6, 2), draw.uniform(0.5, 2, 2)
-    widening = [
-        draw.tensor(reach[:, k]) * length * down ** draw.tensor(shape[:, k]) for k in range(2)
-    ]
-    beside = torch.minimum(xs - (left - widening[0]), right + widening[1] - xs)
-    inside = torch.minimum(beside, torch.minimum(ys - top, hem - ys))
-    sigma = draw.tensor(draw.choice([0.4, 0.7, 1.0]))
-    alpha = soft_edge(inside / sigma) * wearable
-    folds = torch.zeros_like(alpha[:, :, :1])
-    for _ in range(3):
-        period = draw.tensor(draw.uniform(0.03, 0.4)) * length + 4
-        folds = folds + torch.cos(xs * (2 * np.pi / period) + draw.tensor(draw.uniform(0, 6))) / 3
-    shade = draw.tensor(draw.uniform(0.4, 1.1)) * (1 + draw.tensor(draw.uniform(0, 0.45)) * folds)
-    x, y = torch.broadcast_tensors(xs + torch.zeros_like(top), ys)
-    cloth = Texture(draw, material, height, width, OF_CLOTHES, looks)(x, y)
-    worn = torch.cat([(cloth * shade).clamp(0, 1) * alpha, alpha], 1)
-    return over(worn, layer)
-
-
-def camouflage(draw: Draw, layer: Tensor, live: Tensor) -> Tensor:
-    """Give the foreground the mean colour of the place behind it, in part."""
-    colour, alpha = layer[:, :3], layer[:, 3:]
-    weight = alpha.sum((2, 3), keepdim=True).clamp(min=1)
-    mean, behind = ((x.sum((2, 3), keepdim=True) / weight) for x in (colour, live * alpha))
-    share = draw.tensor(draw.uniform(0.4, 1.0))
-    colour = (colour + alpha * (behind - mean) * share).clamp(min=0).minimum(alpha)
-    return torch.cat([colour, alpha], 1)

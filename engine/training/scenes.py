@@ -15,16 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training import camera, textures
+from engine.training.clothes import adorned, camouflage, hold, patterned, robed
 from engine.training.material import Material
-from engine.training.people import (
-    Foreground,
-    camouflage,
-    drawn,
-    hold,
-    patterned,
-    put,
-    robed,
-)
+from engine.training.people import Foreground, drawn, put
 from engine.training.places import Place, make_place, photograph
 from engine.training.textures import Image
 from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
@@ -35,7 +28,7 @@ from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
 LOOKS = {"plain": 0.43, "stage": 0.24, "odd": 0.33}
 """What scenes look like, and how often. Plain: what most people film, a photographed place in its
-own light and people as they were rendered. Stage: a place full of lamps, people in costumes. Odd:
+own light and people as they were rendered, perhaps ADORNED. Stage: a place full of lamps, people in costumes. Odd:
 disguised in every way there is."""
 SIGNS = {"plain": 0.0, "stage": 0.3, "odd": 0.08}
 """How often what is bright in a place has another colour in the plate."""
@@ -44,6 +37,8 @@ DRESSED = {"plain": 0.0, "stage": 0.5, "odd": 0.2}
 HIDDEN = {"plain": 0.0, "stage": 0.5, "odd": 0.3}
 """How often they have the colour of the place; where no plate could tell, HIDDEN_ALONE."""
 HIDDEN_ALONE = 0.1
+ADORNED = 0.35
+"""How often they wear straps, badges and the like, whatever the look."""
 FAR_SHARE = 0.1
 """Of the plates, were taken from so far away or so obliquely that they lack detail."""
 ALIGNED_SHARE = 0.6
@@ -167,6 +162,8 @@ def make_people(
                 layer = hold(rng, layer)
         if not plain:
             layer = disguised(rng, layer, place, material, look)
+        if rng.random() < ADORNED:
+            layer = adorned(rng, layer, place.live)
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
         elif rng.random() < 0.15:
