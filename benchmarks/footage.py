@@ -29,7 +29,8 @@ from rich.console import Console
 
 from benchmarks import metrics
 from benchmarks.child import ChildFailed, run_howard
-from benchmarks.matting_scenes import PACE, PERSON_SHARES, Truth, levels, truth_of
+from benchmarks.matting_people import placed
+from benchmarks.matting_scenes import PACE, Truth, levels, truth_of
 from benchmarks.measure import (
     WrongResult,
     environment,
@@ -41,7 +42,7 @@ from benchmarks.measure import (
 from benchmarks.output import read_report, read_rgba
 from benchmarks.tables import HUNDREDTHS, PERCENT, Columns, table
 from engine.training.batches import MaterialConfig, pictures, split
-from engine.training.people import People, put
+from engine.training.people import People
 from engine.training.scenes import composite
 from howard.decode import open_video
 from howard.errors import HowardError
@@ -139,11 +140,7 @@ def put_before(places: Sequence[Pixels], person: NDArray[np.uint8], seed: int) -
     rng = np.random.default_rng(seed)
     height, width = places[0].shape[:2]
     reach = int(PACE * len(places) * width)
-    smallest, largest = PERSON_SHARES
-    share = 0.0
-    while not smallest < share < largest:
-        layer = put(rng, height, width + 2 * reach, person, plain=True)
-        share = float(layer[:, reach : reach + width, 3].mean())
+    layer = placed(rng, lambda _: person, height, width, reach, plain=True)
     walk = rng.uniform(-PACE, PACE) * width
     truths = []
     for index, place in enumerate(places):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -20,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
+from benchmarks.matting_people import placed, sample_person, with_hair
 from engine.training import camera, textures
 from engine.training.clothes import camouflage, hold, robed
 from engine.training.material import Material
-from engine.training.people import Foreground, hair, outline, premultiplied, put
+from engine.training.people import Foreground, outline
 from engine.training.places import MARGIN, misalign, photograph
 from engine.training.scenes import cast_shadow, composite
 from engine.training.textures import Image
 from howard.align.cpu import OpenCVAligner
 from howard.frames import IDENTITY, Alignment, Frame, Plate, VideoInfo
 from howard.write.pack import pack_rgba
-from sample.truth import PERSON
 
 Pixels = NDArray[np.uint8]
 
@@ -45,8 +44,6 @@ THINGS = 6
 """Near things where there is parallax."""
 EXPOSURES = (0.65, 1.4)
 """Gains of the clean plate where it was exposed otherwise."""
-PERSON_SHARES = (0.05, 0.5)
-"""Of the frame, at least and at most."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +194,9 @@ class Scene:
         if not self.kind.person:
             return []
         (width, height), (x, y), reach = self.size, self.margin, self.reach(frames)
-        rng = self.of_people
-        smallest, largest = PERSON_SHARES
-        share = 0.0
-        while not smallest < share < largest:
-            people = self.material.people
-            stored = people.pick(rng) if people else sample_person()
-            layer = put(rng, height, width + 2 * reach, stored)
-            share = float(layer[:, reach : reach + width, 3].mean())
+        people = self.material.people
+        pick = people.pick if people else lambda _: sample_person()
+        layer = placed(self.of_people, pick, height, width, reach)
         if self.kind.hair:
             layer = with_hair(self.rng, layer)
         if self.kind.holding:
@@ -274,22 +266,6 @@ def truth_of(alpha: NDArray[np.float32], colour: Image, place: Image) -> Truth:
     return Truth(rgba[..., 3], rgba[..., :3], background, picture)
 
 
-def with_hair(rng: np.random.Generator, layer: Foreground) -> Foreground:
-    """Strands about the upper end of a person, of the colour that is there."""
-    rows = np.flatnonzero(layer[..., 3].max(1) > 0.5)
-    top, at = rows[0], rows[0] + round(0.08 * np.ptp(rows))  # a head is about as wide there
-    columns = np.flatnonzero(layer[at, :, 3] > 0.5)
-    head = layer[top : at + 1]
-    colour = head[..., :3].sum((0, 1)) / head[..., 3].sum()
-    radius = max(4.0, len(columns) / 2)
-    # `hair` begins at 1.15 radii above the centre: a little inside the head.
-    centre = float(columns.mean()), float(top + 1.3 * radius)
-    height, width = layer.shape[:2]
-    strands = np.max([hair(rng, height, width, centre, radius) for _ in range(4)], axis=0)
-    strands = strands[..., None] * np.append(colour, 1).astype(np.float32)
-    return np.asarray(layer + strands * (1 - layer[..., 3:]), np.float32)
-
-
 def over(layer: Foreground, picture: Image) -> Image:
     """A premultiplied layer (H, W, 4) on a picture (H, W, 3)."""
     return np.asarray(layer[..., :3] + picture * (1 - layer[..., 3:]), np.float32)
@@ -304,9 +280,3 @@ def flat_plate(pixels: Pixels, covered: bool = True) -> Plate:
 def levels(picture: Image) -> Pixels:
     """[0, 1] -> levels of 255, rounded, clipped."""
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-@cache
-def sample_person() -> Pixels:
-    """(H, W, 4) premultiplied: the astronaut of the bundled sample."""
-    return premultiplied(PERSON, 1024)

@@ -28,8 +28,8 @@ from howard.matte.holes import GUESS_PERCENT, REACH, fill_holes
 
 LOOKS = {"plain": 0.43, "stage": 0.24, "odd": 0.33}
 """What scenes look like, and how often. Plain: what most people film, a photographed place in its
-own light and people as they were rendered, perhaps ADORNED. Stage: a place full of lamps, people in costumes. Odd:
-disguised in every way there is."""
+own light and people as they were rendered, perhaps ADORNED. Stage: a place full of lamps, people
+in costumes. Odd: disguised in every way there is."""
 SIGNS = {"plain": 0.0, "stage": 0.3, "odd": 0.08}
 """How often what is bright in a place has another colour in the plate."""
 DRESSED = {"plain": 0.0, "stage": 0.5, "odd": 0.2}

@@ -25,8 +25,9 @@ from howard.decode import open_video
 from howard.engine.children import Child, Seat, gpu_seats, interrupted_by_any_signal
 from howard.engine.device import open_device
 from howard.engine.inputs import check_inputs, identify_run, within
-from howard.engine.journal import Journal, Row, pictures, writing
+from howard.engine.journal import Journal, writing
 from howard.engine.progress import Progress
+from howard.engine.records import Row, pictures
 from howard.engine.stages import RunReport
 from howard.engine.timing import peak_memory_mb
 from howard.frames import VideoInfo
