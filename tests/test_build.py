@@ -23,7 +23,8 @@ from engine.export import (  # noqa: E402
     load_checkpoint,
 )
 from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
-from engine.networks.howard import GROUPS, BestMatch, best_match, matte, shuffled_up  # noqa: E402
+from engine.networks.best_match import GROUPS, BestMatch, best_match  # noqa: E402
+from engine.networks.howard import matte, shuffled_up  # noqa: E402
 from engine.training import textures  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures, split  # noqa: E402
 from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402

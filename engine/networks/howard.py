@@ -15,16 +15,15 @@ The two-part shape follows Lin et al., *Real-Time High-Resolution Background Mat
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.networks.best_match import Compare
 from howard.matte.holes import GUESS_PERCENT
 
 BASE_MULTIPLE = 32
@@ -32,7 +31,6 @@ BASE_MULTIPLE = 32
 FULL_MULTIPLE = 4
 """Height and width of the full-size inputs must be multiples of this: the refinement works at a
 quarter of them."""
-GROUPS = 8
 BLOCK = 16
 """Channels that ONNX Runtime's fastest convolutions take at once: they want a multiple of that
 (of 8 without AVX-512). Others take half as long again."""
@@ -86,60 +84,6 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
-def differences(frame: Tensor, plate: Tensor, radius: int) -> Iterator[Tensor]:
-    """(N, GROUPS, H, W) for each displacement: the mean absolute difference in each group of
-    channels of frame and plate, (N, C, H, W) both; beyond its border the plate goes on as there."""
-    n, c, h, w = frame.shape
-    padded = F.pad(plate, (radius,) * 4, mode="replicate")
-    for dy in range(2 * radius + 1):
-        for dx in range(2 * radius + 1):
-            shifted = padded[:, :, dy : dy + h, dx : dx + w]
-            yield (frame - shifted).abs().reshape(n, GROUPS, c // GROUPS, h, w).mean(2)
-
-
-def best_match(frame: Tensor, plate: Tensor, radius: int) -> Tensor:
-    """Smallest feature difference over displacements of up to `radius` pixels.
-
-    frame, plate: (N, C, H, W). Returns (N, GROUPS, H, W): per group of channels, the minimum
-    over (2 radius + 1)^2 displacements of the mean absolute difference. Written with slices and
-    minima alone, so that every runtime has its operators.
-    """
-    return functools.reduce(torch.minimum, differences(frame, plate, radius))
-
-
-class BestMatch(torch.autograd.Function):
-    """`best_match` for training: the gradient flows through the best displacement alone, which
-    automatic differentiation finds too, at four times the cost."""
-
-    @staticmethod
-    def forward(ctx: Any, frame: Tensor, plate: Tensor, radius: int) -> Tensor:
-        best, at = None, torch.empty(0)
-        for k, difference in enumerate(differences(frame, plate, radius)):
-            if best is None:
-                best, at = difference, torch.zeros_like(difference, dtype=torch.int64)
-            else:
-                at.masked_fill_(difference < best, k)
-                best = torch.minimum(best, difference)
-        assert best is not None
-        ctx.save_for_backward(frame, plate, at)
-        ctx.radius = radius
-        return best
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        frame, plate, at = ctx.saved_tensors
-        _, c, h, w = frame.shape
-        side = 2 * ctx.radius + 1
-        ys = torch.arange(h, device=at.device)[:, None] + at // side - ctx.radius
-        xs = torch.arange(w, device=at.device) + at % side - ctx.radius
-        index = ys.clamp_(0, h - 1) * w + xs.clamp_(0, w - 1)
-        index = index.repeat_interleave(c // GROUPS, 1).flatten(2)
-        share = (gradients[0] / (c // GROUPS)).repeat_interleave(c // GROUPS, 1).flatten(2)
-        step = torch.sign(frame.flatten(2) - plate.flatten(2).gather(2, index)) * share
-        back = torch.zeros_like(step).scatter_add_(2, index, -step)
-        return step.reshape(frame.shape), back.reshape(frame.shape), None
-
-
 def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     """Bilinear, pixel centres at (x + 0.5) * s - 0.5."""
     return F.interpolate(x, size=reference.shape[2:], mode="bilinear", align_corners=False)
@@ -164,22 +108,6 @@ class Joined(nn.Module):
 
     def forward(self, features: Sequence[Tensor], coverage: Tensor) -> Tensor:
         return torch.cat([*features, F.pad(coverage, (0, 0, 0, 0, 0, self.beside))], 1)
-
-
-class Compare(nn.Module):
-    """What changed between frame and plate at one scale, tolerant of small displacement."""
-
-    def __init__(self, channels: int, radius: int, embedding: int = 16) -> None:
-        super().__init__()
-        self.radius = radius
-        self.embed = nn.Conv2d(channels, embedding, 1)
-        self.outputs = GROUPS + embedding
-
-    def forward(self, frame: Tensor, plate: Tensor) -> Tensor:
-        # In fp32 even under autocast: the sums of bf16 differences are slow and coarse.
-        a, b = self.embed(frame).float(), self.embed(plate).float()
-        best = BestMatch.apply if self.training else best_match
-        return torch.cat([best(a, b, self.radius), (a - b).abs()], 1)
 
 
 class Base(nn.Module):
