@@ -1,5 +1,6 @@
 """The build side: the network, its training, its export. Needs the `build` extra."""
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,6 +65,24 @@ def test_alpha_and_foreground_have_the_frames_size(network):
     assert foreground.shape == (2, 3, 128, 192)
     assert doubt.shape == (2, 1, 32, 48)  # half the base size
     assert 0 <= alpha.min() <= alpha.max() <= 1
+
+
+def test_what_has_learnt_looks_both_ways(network):
+    """So that a mirrored picture has the mirrored matte."""
+    generator = torch.Generator().manual_seed(2)
+    pictures = [torch.rand(2, c, 64, 96, generator=generator) for c in (3, 3, 1)]
+    with torch.no_grad():
+        said = network.coarse(*pictures)
+        mirrored = network.coarse(*(x.flip(3) for x in pictures))
+        one_way = network.base(*pictures)[2]
+        two_ways = (one_way + network.base(*(x.flip(3) for x in pictures))[2].flip(3)) / 2
+    for a, b in zip(said, mirrored, strict=True):
+        assert (a - b.flip(3)).abs().max() < 1e-5
+    assert (said[2] - two_ways).abs().max() < 1e-5
+    assert (said[2] - one_way).abs().max() > 1e-4
+    learning = copy.deepcopy(network).train()
+    torch.manual_seed(3)
+    assert torch.equal(learning.look(*pictures)[0], learning.base(*pictures)[0])
 
 
 def test_best_match_forgives_a_displacement_within_its_radius():
@@ -366,8 +385,9 @@ def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
     with torch.no_grad():
         for ours, theirs in zip(network(*inputs), expected(*inputs), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-        alpha = expected(*inputs)[0]
-        learning = network.train()(*inputs)[0]
+        alpha, learning = (
+            x.base(*inputs[2:])[0][:, :1].sigmoid() for x in (expected, network.train())
+        )
     assert (learning - alpha).abs().mean() < 0.2 * (alpha - alpha.mean()).abs().mean()
 
 
@@ -401,7 +421,7 @@ def test_some_windows_lie_within_people():
 
 
 def test_windows_of_the_latest_batches_are_kept_with_what_the_base_says_of_them():
-    network: Any = SimpleNamespace(base=lambda frame, plate, covered: (frame, halved(plate), None))
+    network: Any = SimpleNamespace(look=lambda frame, plate, covered: (frame, halved(plate), None))
     kept = Windows()
     rng = torch.Generator().manual_seed(3)
     for ratio in (1, 4):
@@ -432,7 +452,7 @@ def test_windows_of_the_latest_batches_are_kept_with_what_the_base_says_of_them(
 
 def test_windows_that_the_base_has_wrong_are_not_kept_beside_others(monkeypatch):
     monkeypatch.setattr("engine.training.windows.KEPT", 10)
-    network: Any = SimpleNamespace(base=lambda frame, plate, covered: (frame, halved(plate), None))
+    network: Any = SimpleNamespace(look=lambda frame, plate, covered: (frame, halved(plate), None))
     alpha = torch.zeros(2, 1, 192, 256)
     alpha[..., 100:] = 1
     alpha[..., 100] = 0.5

@@ -57,7 +57,7 @@ class Windows:
         true_alpha, _, frame, plate, *small = batch
         ratio = frame.shape[3] // small[0].shape[3]
         with torch.no_grad(), torch.autocast(frame.device.type, torch.bfloat16):
-            logits, hidden, _ = network.base(*small)
+            logits, hidden, _ = network.look(*small)
         side = min(SIDE // ratio, *(length // 2 * 2 for length in small[0].shape[2:]))
         places = chosen_places(true_alpha, ratio, side)
         cut = lambda x, scale: windows(x, places, side, scale)  # noqa: E731
