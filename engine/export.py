@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from engine.networks import NETWORKS, HowardNetwork, Network, network_for
+from engine.networks import NETWORKS, WEIGHTS_OF, HowardNetwork, Network, network_for
 from engine.networks.howard import BASE_MULTIPLE
 from howard.errors import WeightsError
 
@@ -65,9 +65,10 @@ def named_weights(stored: Any, name: str | None) -> tuple[str, dict[str, Tensor]
     holds = str(stored["network"]) if ours else name
     if holds is None:
         raise ValueError("it does not say of which network it is: give --network NAME")
-    if name not in (None, holds):
+    name = name or holds
+    if holds not in (name, WEIGHTS_OF.get(name)):
         raise ValueError(f"it holds the network {holds!r}")
-    return holds, {key.removeprefix("module."): value for key, value in weights.items()}
+    return name, {key.removeprefix("module."): value for key, value in weights.items()}
 
 
 def is_weights(stored: object) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 from engine.export import (  # noqa: E402
     PARITY,
@@ -23,7 +23,8 @@ from engine.export import (  # noqa: E402
     export_onnx,
     load_checkpoint,
 )
-from engine.networks import NETWORKS, HowardNetwork  # noqa: E402
+from engine.exported import network_from_onnx  # noqa: E402
+from engine.networks import HowardNetwork  # noqa: E402
 from engine.networks.best_match import GROUPS, BestMatch, best_match  # noqa: E402
 from engine.networks.howard import matte, shuffled_up  # noqa: E402
 from engine.training import textures  # noqa: E402
@@ -36,6 +37,7 @@ from engine.training.train import TrainConfig, load, save, source, train  # noqa
 from engine.training.unfold import unfolded  # noqa: E402
 from engine.training.windows import WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402
 from howard.errors import WeightsError  # noqa: E402
+from howard.matte import default_weights  # noqa: E402
 from howard.matte.holes import GUESS_PERCENT  # noqa: E402
 
 
@@ -127,9 +129,20 @@ def test_an_opaque_pixel_keeps_the_frames_colour_and_others_recompose():
     assert torch.equal(matte(logit + 99, torch.ones(1, 3, 8, 8), frame)[1], frame)
 
 
-def test_the_fast_network_is_less_than_half_the_size(network):
-    count = sum(p.numel() for p in network.parameters())
-    assert sum(p.numel() for p in NETWORKS["howard-fast"]().parameters()) < count / 2
+def test_the_fast_network_is_the_same_weights_looked_at_once_and_smaller(network, tmp_path):
+    learnt = {"network": "howard", "weights": HowardNetwork().state_dict()}
+    torch.save(learnt, tmp_path / "howard.pt")
+    name, fast = load_checkpoint(tmp_path / "howard.pt", "howard-fast")
+    assert name == "howard-fast"
+    assert isinstance(fast, HowardNetwork)
+    assert fast.metadata["base_pixels"] < network.metadata["base_pixels"]
+    pictures = example_inputs(1, 64, 96)[2:]
+    with torch.no_grad():
+        assert torch.equal(fast.look(*pictures)[0], fast.base(*pictures)[0])
+    shipped = [onnx.load(default_weights(name)).graph.initializer for name in ("howard", name)]
+    stored = [{x.raw_data for x in graph if len(x.raw_data) > 1024} for graph in shipped]
+    assert stored[0] == stored[1]
+    assert len(stored[0]) > 30
 
 
 def test_onnx_agrees_with_torch_at_other_sizes_and_batches(network, tmp_path):
@@ -334,7 +347,7 @@ def training(tmp_path: Path, out: str) -> TrainConfig:
     person(tmp_path / "people")
     return TrainConfig(
         tmp_path / out,
-        networks=("howard-fast",),
+        networks=("howard",),
         material=MaterialConfig(people=tmp_path / "people", cache=tmp_path / "cache"),
         steps=4,
         base_share=0.5,
@@ -349,15 +362,15 @@ def test_training_leaves_checkpoints_pictures_and_can_be_resumed(tmp_path):
     config = training(tmp_path, "run")
     train(config)
     out = config.out
-    names = ["howard-fast-best.pt", "howard-fast.pt", "validation"]
+    names = ["howard-best.pt", "howard.pt", "validation"]
     assert sorted(f.name for f in out.iterdir()) == names
     for file in out.glob("*.pt"):
         name, network = load_checkpoint(file)
-        assert name == "howard-fast"
+        assert name == "howard"
         assert not network.training
     assert len(list((out / "validation").iterdir())) == 2
     train(replace(config, resume=True, steps=6))
-    assert torch.load(out / "howard-fast.pt", weights_only=True)["steps"] == 6
+    assert torch.load(out / "howard.pt", weights_only=True)["steps"] == 6
 
 
 def test_at_the_end_the_refinement_learns_alone(tmp_path):
@@ -365,7 +378,7 @@ def test_at_the_end_the_refinement_learns_alone(tmp_path):
     train(whole)
     edges = replace(whole, out=tmp_path / "edges", start=whole.out, edges_share=1.0, steps=2)
     train(edges)
-    stored = (torch.load(c.out / "howard-fast.pt", weights_only=True) for c in (whole, edges))
+    stored = (torch.load(c.out / "howard.pt", weights_only=True) for c in (whole, edges))
     before, after = next(stored)["weights"], next(stored)["latest"]
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed
@@ -374,13 +387,11 @@ def test_at_the_end_the_refinement_learns_alone(tmp_path):
 
 def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
     """In evaluation the same network; in training, on its own scenes, nearly so."""
-    model, config = tmp_path / "howard-fast.onnx", training(tmp_path, "run")
-    train(config)
-    expected = load_checkpoint(config.out / "howard-fast.pt")[1]
-    export_onnx(expected, model)
+    config, model = training(tmp_path, "run"), default_weights("howard")
+    expected = network_from_onnx(model, "howard").eval()
     material, _ = load(config)
     batches = list(islice(source(config, material, PHASES[2], 5), 12))
-    network = unfolded(model, "howard-fast", batches).eval()
+    network = unfolded(model, "howard", batches).eval()
     inputs = batches[0][2:]
     with torch.no_grad():
         for ours, theirs in zip(network(*inputs), expected(*inputs), strict=True):
@@ -476,7 +487,7 @@ def test_training_depends_on_its_seed_alone(tmp_path):
     first, again = training(tmp_path, "first"), training(tmp_path, "again")
     train(first)
     train(again)
-    a, b = (torch.load(c.out / "howard-fast.pt", weights_only=True) for c in (first, again))
+    a, b = (torch.load(c.out / "howard.pt", weights_only=True) for c in (first, again))
     for key, value in a["latest"].items():
         assert torch.equal(value, b["latest"][key])
 
@@ -488,8 +499,7 @@ def test_fine_tuning_begins_with_the_given_weights(tmp_path):
     )
     train(config)
     a, b = (
-        torch.load(tmp_path / name / "howard-fast.pt", weights_only=True)
-        for name in ("first", "tuned")
+        torch.load(tmp_path / name / "howard.pt", weights_only=True) for name in ("first", "tuned")
     )
     key = "base.head.weight"
     assert torch.equal(a["weights"][key], b["latest"][key])

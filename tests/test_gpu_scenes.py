@@ -422,7 +422,7 @@ def test_a_pack_that_cannot_fit_is_refused(people, places, tmp_path, monkeypatch
 def test_training_from_a_pack_alone(packed, tmp_path, sequence):
     config = TrainConfig(
         tmp_path / "run",
-        networks=("howard-fast",),
+        networks=("howard",),
         pack=packed,
         sequence=sequence,
         steps=3,
@@ -433,7 +433,7 @@ def test_training_from_a_pack_alone(packed, tmp_path, sequence):
         threads=1,
     )
     train(config)
-    stored = torch.load(config.out / "howard-fast.pt", weights_only=True)
+    stored = torch.load(config.out / "howard.pt", weights_only=True)
     assert stored["steps"] == 3
     assert all(v.isfinite().all() for v in stored["latest"].values())
 

@@ -14,15 +14,18 @@ Network = HowardNetwork | ContextSwitching | BackgroundMattingV2
 
 TRAINABLE: dict[str, Callable[[], HowardNetwork | ContextSwitching]] = {
     "howard": HowardNetwork,
-    "howard-fast": howard_fast,
     "context-switching": partial(ContextSwitching, TRAINED_WIDTH),
 }
 NETWORKS: dict[str, Callable[[], Network]] = {
     **TRAINABLE,
+    "howard-fast": howard_fast,
     "bgmv2-mobilenetv2": partial(BackgroundMattingV2, "mobilenetv2"),
     "bgmv2-resnet50": partial(BackgroundMattingV2, "resnet50"),
     "bgmv2-resnet101": partial(BackgroundMattingV2, "resnet101"),
 }
+
+WEIGHTS_OF = {"howard-fast": "howard"}
+"""Whose weights a network has, if they are another's."""
 
 
 def network_for(name: str, weights: Mapping[str, Tensor]) -> Network:
@@ -35,6 +38,7 @@ def network_for(name: str, weights: Mapping[str, Tensor]) -> Network:
 __all__ = [
     "NETWORKS",
     "TRAINABLE",
+    "WEIGHTS_OF",
     "BackgroundMattingV2",
     "ContextSwitching",
     "HowardNetwork",

@@ -67,10 +67,8 @@ REPORT_EVERY = 100
 class TrainConfig:
     out: Annotated[Path, tyro.conf.Positional]
     """Folder for checkpoints and validation pictures."""
-    networks: tuple[Literal["howard", "howard-fast", "context-switching"], ...] = (
-        "howard",
-        "howard-fast",
-    )
+    networks: tuple[Literal["howard", "context-switching"], ...] = ("howard",)
+    """`howard-fast` is `howard` used otherwise, and exported from the same checkpoint."""
     material: tyro.conf.OmitArgPrefixes[MaterialConfig] = field(default_factory=MaterialConfig)
     minutes: float = 120.0
     steps: int = 0
