@@ -83,7 +83,6 @@ def test_what_has_learnt_looks_both_ways(network):
     assert (said[2] - two_ways).abs().max() < 1e-5
     assert (said[2] - one_way).abs().max() > 1e-4
     learning = copy.deepcopy(network).train()
-    torch.manual_seed(3)
     assert torch.equal(learning.look(*pictures)[0], learning.base(*pictures)[0])
 
 

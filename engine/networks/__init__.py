@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.networks.bgmv2 import BackgroundMattingV2
 from engine.networks.context_switching import TRAINED_WIDTH, ContextSwitching, stored_width
-from engine.networks.howard import HowardNetwork, howard_fast
+from engine.networks.howard import FAST, HowardNetwork
 
 Network = HowardNetwork | ContextSwitching | BackgroundMattingV2
 """Each names its INPUTS and OUTPUTS, and in `metadata` what the run side must know of its sizes."""
@@ -18,7 +18,7 @@ TRAINABLE: dict[str, Callable[[], HowardNetwork | ContextSwitching]] = {
 }
 NETWORKS: dict[str, Callable[[], Network]] = {
     **TRAINABLE,
-    "howard-fast": howard_fast,
+    "howard-fast": partial(HowardNetwork, FAST),
     "bgmv2-mobilenetv2": partial(BackgroundMattingV2, "mobilenetv2"),
     "bgmv2-resnet50": partial(BackgroundMattingV2, "resnet50"),
     "bgmv2-resnet101": partial(BackgroundMattingV2, "resnet101"),

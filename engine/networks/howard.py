@@ -61,8 +61,8 @@ class Size:
 
 DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 576 * 320, both_ways=True)
 FAST = replace(DEFAULT, base_pixels=448 * 256, both_ways=False)
-"""The same weights, with half of the work: a network with half of the parameters was quicker still,
-and knew little of people."""
+"""For work near real time on a CPU, with the weights of the default: a network with half of the
+parameters was quicker still, and knew little of people."""
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -271,11 +271,6 @@ class HowardNetwork(nn.Module):
         both = self.base(*(torch.cat([x, x.flip(3)]) for x in (frame, plate, coverage)))
         logits, hidden, doubt = ((x[:n] + x[n:].flip(3)) / 2 for x in both)
         return logits, hidden, doubt
-
-
-def howard_fast() -> HowardNetwork:
-    """For work near real time on a CPU."""
-    return HowardNetwork(FAST)
 
 
 def matte(logit: Tensor, step: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,9 +22,8 @@ def over(front: Tensor, back: Tensor) -> Tensor:
     return front + back * (1 - front[:, 3:])
 
 
-def chosen_pixels(draw: Draw, somewhere: Tensor) -> Tensor:
-    """One pixel of each clip's first picture, among those of (N, H, W): (clips,) into H W."""
-    first = somewhere[:: draw.frames]
+def chosen_pixels(draw: Draw, first: Tensor) -> Tensor:
+    """One pixel of each clip's first picture, among those of (clips, H, W): (clips,) into H W."""
     scores = torch.rand(first.shape, generator=draw.generator, device=draw.device) * first
     return scores.flatten(1).argmax(1)
 
@@ -43,7 +42,7 @@ def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Valu
     is, which the thing follows through a clip."""
     height, width = layer.shape[2:]
     first = layer[:: draw.frames, 3] > 0.5
-    at = chosen_pixels(draw, layer[:, 3] > 0.5)
+    at = chosen_pixels(draw, first)
     somebody = first.flatten(1).any(1)
     _, tall = rows_of(first)
     repeat = lambda v: v.repeat_interleave(draw.frames, 0).reshape(-1, 1, 1, 1)  # noqa: E731
@@ -123,21 +122,21 @@ def adorned(draw: Draw, layer: Tensor, live: Tensor) -> Tensor:
     they stay where they are."""
     alpha = layer[:, 3:]
     solid = alpha[:, 0] > 0.9
-    _, below = rows_of(solid)
-    tall = below[:: draw.frames].repeat_interleave(draw.frames).reshape(-1, 1, 1, 1) + 1
+    first = solid[:: draw.frames]
+    _, below = rows_of(first)
+    tall = below.repeat_interleave(draw.frames).reshape(-1, 1, 1, 1) + 1
     near = F.avg_pool2d(live, 2 * NEAR + 1, 1, NEAR, count_include_pad=False).flatten(2)
     count = draw.integers(*MARKS)
-    colour, cover = layer[:, :3], torch.zeros_like(alpha)
+    colour = layer[:, :3]
     sigma = draw.tensor(draw.choice([0.4, 0.7, 1.0]))
     for k in range(MARKS[1] - 1):
-        at = chosen_pixels(draw, solid).repeat_interleave(draw.frames)
+        at = chosen_pixels(draw, first).repeat_interleave(draw.frames)
         behind = near.gather(2, at.reshape(-1, 1, 1).expand(-1, 3, 1))[..., None]
         behind = (behind * draw.tensor(draw.uniform(0.8, 1.2))).clamp(0, 1)
         of_place = draw.tensor(draw.chance(OF_THE_PLACE))
         shade = torch.where(of_place, behind, draw.tensor(draw.uniform(0, 1, 3)))
-        drawn = mark(draw, at, tall, alpha.shape[2:], sigma) * draw.tensor(count > k)
-        colour = torch.lerp(colour, shade * alpha, drawn)
-        cover = torch.maximum(cover, drawn)
+        cover = mark(draw, at, tall, alpha.shape[2:], sigma) * draw.tensor(count > k)
+        colour = torch.lerp(colour, shade * alpha, cover)
     share = draw.tensor(draw.uniform(0.7, 1.0)) * solid.any((1, 2)).reshape(-1, 1, 1, 1)
     return torch.cat([torch.lerp(layer[:, :3], colour, share), alpha], 1)
 

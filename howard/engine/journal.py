@@ -42,7 +42,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from io import FileIO
 from itertools import count, takewhile
@@ -59,10 +59,10 @@ from howard.engine.records import (
     read_warnings,
     told_apart,
 )
-from howard.errors import HowardError, OutputError
+from howard.errors import OutputError
 from howard.frames import Alignment
 from howard.write import frame_path
-from howard.write.files import lock, output_error, partial_path, prepare_folder
+from howard.write.files import lock, prepare_folder, replacing, writing
 
 
 class Journal:
@@ -280,26 +280,3 @@ class Journal:
                 self.copy_rows(file, b",")
                 file.write(f'], "totals": {json.dumps(totals)}}}\n'.encode())
             self.partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """OutputError, with the remedy, for what the system refuses."""
-    try:
-        yield
-    except HowardError:
-        raise
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is complete."""
-    partial = partial_path(path)
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

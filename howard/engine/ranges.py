@@ -25,13 +25,14 @@ from howard.decode import open_video
 from howard.engine.children import Child, Seat, gpu_seats, interrupted_by_any_signal
 from howard.engine.device import open_device
 from howard.engine.inputs import check_inputs, identify_run, within
-from howard.engine.journal import Journal, writing
+from howard.engine.journal import Journal
 from howard.engine.progress import Progress
 from howard.engine.records import Row, pictures
 from howard.engine.stages import RunReport
 from howard.engine.timing import peak_memory_mb
 from howard.frames import VideoInfo
 from howard.write import frame_path
+from howard.write.files import writing
 
 PART = re.compile(r"\.part-\d{6,}")
 POLL_SECONDS = 0.2

@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from howard.errors import OutputError
+from howard.errors import HowardError, OutputError
 
 AGAIN = "run the same command again, without --overwrite: it goes on from there"
 REMEDIES = {
@@ -33,20 +35,29 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(error.errno, f"cannot write {path}: {error.strerror or error}: {remedy}")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """OutputError, with the remedy, for what the system refuses."""
+    try:
+        yield
+    except HowardError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
 def prepare_folder(output: Path) -> None:
     """Make the folder and its parents, prove it writable, clear what a crash left unfinished.
 
     Raises OutputError, before any work is done in vain.
     """
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         for stale in output.glob(partial_path(output / "*").name):
             stale.unlink(missing_ok=True)
         probe = partial_path(output / "probe.png")
         probe.write_bytes(b"-")  # not empty: a full disk still takes a name
         probe.unlink()
-    except OSError as error:
-        raise output_error(output, error) from error
 
 
 def lock(folder: Path) -> int:
@@ -74,16 +85,21 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises OutputError.
     """
+    with writing(path), replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is complete."""
     partial = partial_path(path)
     try:
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            with suppress(OSError):  # it is gone already, or the first error says why it stays
-                partial.unlink()
-    except OSError as error:
-        raise output_error(path, error) from error
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):  # it is gone already, or the first error says why it stays
+            partial.unlink()
 
 
 def partial_path(path: Path) -> Path:
