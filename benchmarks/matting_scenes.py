@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
 from benchmarks.matting_people import placed, sample_person, with_hair
 from engine.training import camera, textures
-from engine.training.clothes import camouflage, hold, robed
+from engine.training.clothes import camouflage, robed
 from engine.training.material import Material
 from engine.training.people import Foreground, outline
 from engine.training.places import MARGIN, misalign, photograph
 from engine.training.scenes import cast_shadow, composite
 from engine.training.textures import Image
+from engine.training.things import hold
 from howard.align.cpu import OpenCVAligner
 from howard.frames import IDENTITY, Alignment, Frame, Plate, VideoInfo
 from howard.write.pack import pack_rgba

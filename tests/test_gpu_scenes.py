@@ -13,6 +13,7 @@ from engine.training import gpu_people  # noqa: E402
 from engine.training import pack as packing  # noqa: E402
 from engine.training import places as places_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
+from engine.training import things as things_one_by_one  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures  # noqa: E402
 from engine.training.gpu_align import aligned, filled, warped  # noqa: E402
 from engine.training.gpu_camera import compressed  # noqa: E402
@@ -28,6 +29,7 @@ from engine.training.gpu_people import Trust, make_people  # noqa: E402
 from engine.training.gpu_places import relief  # noqa: E402
 from engine.training.gpu_scenes import batch, composites, gpu_batches  # noqa: E402
 from engine.training.gpu_shapes import OF_CLOTHES, OF_PLACES, Texture  # noqa: E402
+from engine.training.gpu_things import carried  # noqa: E402
 from engine.training.losses import temporal_loss  # noqa: E402
 from engine.training.material import Material  # noqa: E402
 from engine.training.people import People  # noqa: E402
@@ -232,6 +234,62 @@ def test_marks_stay_within_people_and_are_as_many_as_one_by_one():
     assert abs(like_the_place[0] - like_the_place[1]) < 0.15
     nobody = torch.zeros_like(layer)
     assert adorned(Draw(3, count, 1, "cpu"), nobody, live).eq(0).all()
+
+
+def somebody(height, width, left=44) -> np.ndarray:
+    """A head on a trunk with an arm to the right."""
+    person = np.zeros((height, width, 4), np.float32)
+    for rows, columns in ((20, 34), (12, 12)), ((34, 90), (0, 30)), ((40, 48), (30, 60)):
+        first = left + columns[0] if columns[0] != columns[1] else left + 9
+        last = left + columns[1] if columns[0] != columns[1] else left + 21
+        person[rows[0] : rows[1], first:last] = (0.2, 0.3, 0.4, 1)
+    return person
+
+
+@pytest.mark.parametrize("kind", list(things_one_by_one.KINDS))
+def test_what_people_carry_is_foreground_and_as_much_as_one_by_one(material, monkeypatch, kind):
+    height, width, count = 96, 128, 120
+    for module in ("things", "gpu_things"):
+        monkeypatch.setattr(f"engine.training.{module}.KINDS", {kind: 1.0})
+    person = somebody(height, width)
+    place = np.full((height, width, 3), (0.9, 0.1, 0.6), np.float32)
+    layer, live = (
+        torch.from_numpy(x).permute(2, 0, 1).repeat(count, 1, 1, 1) for x in (person, place)
+    )
+    looks = np.full(count, "odd")
+    made = [carried(Draw(3, count, 1, "cpu"), material, layer, live, looks)]
+    made[0] = made[0].permute(0, 2, 3, 1).numpy()
+    rng = np.random.default_rng(3)
+    cloth = lambda: np.full((height, width, 3), 0.5, np.float32)  # noqa: E731
+    one = lambda: things_one_by_one.carried(rng, person, place, cloth)  # noqa: E731
+    made.append(np.stack([one() for _ in range(count)]))
+    more, lowest = [], []
+    for layers in made:
+        alpha = layers[..., 3]
+        assert (alpha <= 1 + 1e-6).all()
+        assert (layers[..., :3] <= alpha[..., None] + 1e-6).all()
+        assert (alpha >= person[..., 3] - 1e-6).all()  # it takes nothing from the person
+        added = alpha - person[..., 3]
+        more.append(added.sum((1, 2)).mean() / person[..., 3].sum())
+        lowest.append(np.flatnonzero(added.max((0, 2)) > 0.5).max())
+    assert 0.01 < min(more) < max(more) < 1.35 * min(more)
+    if kind == things_one_by_one.HAT:
+        assert max(lowest) < 34  # beside the head, not lower
+    nobody = torch.zeros_like(layer)
+    assert carried(Draw(3, count, 1, "cpu"), material, nobody, live, looks).eq(0).all()
+
+
+def test_what_people_carry_goes_with_them_through_a_clip(material):
+    clips, frames = 24, 3
+    person = np.stack([somebody(96, 160, 50 + 4 * t) for t in range(frames)])
+    layer = torch.from_numpy(np.tile(person, (clips, 1, 1, 1))).permute(0, 3, 1, 2)
+    live = torch.full((clips * frames, 3, 96, 160), 0.5)
+    draw = Draw(4, clips, frames, "cpu")
+    alpha = carried(draw, material, layer, live, np.full(clips * frames, "odd"))[:, 3]
+    first, _, last = alpha.reshape(clips, frames, 96, 160).unbind(1)
+    follows = (first[:, :, 8:-16] - last[:, :, 16:-8]).abs().mean((1, 2))
+    assert (follows < 1e-4).all()
+    assert (first - torch.from_numpy(person[0, ..., 3])).sum((1, 2)).mean() > 20
 
 
 def test_relief_displaces_the_place_as_it_says_and_as_much_as_one_by_one():

@@ -1,11 +1,11 @@
-"""What foregrounds wear and hold, beyond what they were rendered with."""
+"""What foregrounds wear, beyond what they were rendered with."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from engine.training.people import Foreground, drawn
+from engine.training.people import Foreground
 from engine.training.textures import Image
 
 LINE, BADGE, DISC = range(3)
@@ -16,22 +16,6 @@ MARKS = (1, 9)
 OF_THE_PLACE = 0.6
 """How often one has the colour of the place right behind, a mean of NEAR pixels around."""
 NEAR = 4
-
-
-def hold(rng: np.random.Generator, layer: Foreground) -> Foreground:
-    """Give the person something to hold or wear: whatever touches them is foreground."""
-    height, width = layer.shape[:2]
-    rows, columns = np.nonzero(layer[..., 3] > 0.5)
-    if not len(rows):
-        return layer
-    at = rng.integers(len(rows))
-    size = max(8, int(min(height, width, rng.uniform(0.15, 0.6) * np.ptp(rows) + 8)))
-    thing = drawn(rng, size, size)
-    move = np.array([[1, 0, columns[at] - size / 2], [0, 1, rows[at] - size / 2]])
-    moved = cv2.warpAffine(thing, move, (width, height), flags=cv2.INTER_NEAREST)
-    thing = np.asarray(moved, np.float32)
-    over, under = (thing, layer) if rng.random() < 0.7 else (layer, thing)
-    return np.asarray(over + under * (1 - over[..., 3:]), np.float32)
 
 
 def patterned(rng: np.random.Generator, layer: Foreground, pattern: Image) -> Foreground:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks.context_switching import SIDE, ContextSwitching
+from engine.training.precision import autocast
 from howard.matte.context_switching import MARGIN, Alpha, person_box, resize, soft_segmentation
 from howard.matte.holes import fill_holes
 
@@ -47,7 +48,7 @@ def supervised_loss(network: ContextSwitching, batch: tuple[Tensor, ...]) -> tup
     image, back, mixed, wanted, truth, soft = (
         2 * x - 1 for x in (frame, plate, behind, true_foreground, true_alpha, segmentation)
     )
-    with torch.autocast(frame.device.type, torch.bfloat16):
+    with autocast(frame.device):
         unbounded, foreground = network.unbounded(image, back, soft)
     unbounded, foreground = unbounded.float(), foreground.float()
     alpha = torch.tanh(unbounded)

@@ -152,3 +152,13 @@ def pixel_grid(height: int, width: int, device: torch.device) -> tuple[Tensor, T
     rows = torch.arange(height, dtype=torch.float32, device=device)
     columns = torch.arange(width, dtype=torch.float32, device=device)
     return rows.reshape(1, 1, -1, 1), columns.reshape(1, 1, 1, -1)
+
+
+def ramp(draw: Draw, height: int, width: int) -> Tensor:
+    """Light from one side, (N, 1, H, W), half of the time, as `people.ramp`."""
+    angle = draw.uniform(0, 2 * np.pi)
+    strength = draw.tensor(np.where(draw.chance(0.5), draw.uniform(0.1, 0.6), 0))
+    ys, xs = pixel_grid(height, width, draw.device)
+    down = (2 * ys / height - 1) * draw.tensor(np.sin(angle))
+    across = (2 * xs / width - 1) * draw.tensor(np.cos(angle))
+    return 1 + strength * (down + across).clamp(-1, 1)

@@ -9,12 +9,9 @@ from torch import Tensor
 
 from engine.training.clothes import BADGE, KINDS, LINE, MARKS, NEAR, OF_THE_PLACE
 from engine.training.gpu_camera import pixel_grid
-from engine.training.gpu_draw import Draw, Values
+from engine.training.gpu_draw import Draw
 from engine.training.gpu_material import DeviceMaterial
-from engine.training.gpu_shapes import OF_CLOTHES, Drawn, Looks, Texture, soft_edge
-
-BOX = 128
-"""Pixels of the box in which held things are drawn, before they are scaled."""
+from engine.training.gpu_shapes import OF_CLOTHES, Looks, Texture, soft_edge
 
 
 def over(front: Tensor, back: Tensor) -> Tensor:
@@ -35,29 +32,6 @@ def rows_of(solid: Tensor) -> tuple[Tensor, Tensor]:
     rows = torch.arange(solid.shape[1], device=solid.device)
     top = torch.where(somewhere, rows, solid.shape[1]).amin(1)
     return top, (torch.where(somewhere, rows, 0).amax(1) - top).clamp(min=0)
-
-
-def hold(draw: Draw, material: DeviceMaterial, layer: Tensor, x: Values, y: Values) -> Tensor:
-    """Give each person something to hold or wear, as `clothes.hold`. x, y: (N,) where the person
-    is, which the thing follows through a clip."""
-    height, width = layer.shape[2:]
-    first = layer[:: draw.frames, 3] > 0.5
-    at = chosen_pixels(draw, first)
-    somebody = first.flatten(1).any(1)
-    _, tall = rows_of(first)
-    repeat = lambda v: v.repeat_interleave(draw.frames, 0).reshape(-1, 1, 1, 1)  # noqa: E731
-    size = draw.tensor(draw.uniform(0.15, 0.6)) * repeat(tall) + 8
-    size = size.clamp(8, min(height, width))
-    moved = [v - draw.each(v[:: draw.frames]) for v in (x, y)]
-    left = repeat(at % width) + draw.tensor(moved[0]) - size / 2
-    upper = repeat(at // width) + draw.tensor(moved[1]) - size / 2
-    ys, xs = pixel_grid(height, width, draw.device)
-    u, v = (xs - left) / size, (ys - upper) / size
-    inside = (u >= 0) & (u < 1) & (v >= 0) & (v < 1) & repeat(somebody)
-    u, v = torch.broadcast_tensors(u * BOX, v * BOX)
-    thing = Drawn(draw, material, BOX, BOX)(u, v, BOX / size.flatten()) * inside
-    in_front = draw.tensor(draw.chance(0.7))
-    return torch.where(in_front, over(thing, layer), over(layer, thing))
 
 
 def patterned(draw: Draw, material: DeviceMaterial, layer: Tensor, looks: Looks) -> Tensor:

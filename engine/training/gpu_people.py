@@ -9,12 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.training.gpu_camera import pixel_grid
-from engine.training.gpu_clothes import adorned, camouflage, hold, over, patterned, robed
+from engine.training.gpu_camera import pixel_grid, ramp
+from engine.training.gpu_clothes import adorned, camouflage, over, patterned, robed
 from engine.training.gpu_draw import Draw, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_shapes import Drawn, Looks, by_look
-from engine.training.scenes import ADORNED, DRESSED, HIDDEN, HIDDEN_ALONE
+from engine.training.gpu_things import carried, hold
+from engine.training.scenes import (
+    ADORNED,
+    CARRIED,
+    CARRIED_ALONE,
+    DRESSED,
+    HIDDEN,
+    HIDDEN_ALONE,
+)
 
 MOVING_SHARE = 0.6
 """Of the clips, show a motion sequence; the others a still that moves as a whole."""
@@ -77,6 +85,11 @@ def foreground(draw: Draw, material: DeviceMaterial, live: Tensor, trust: Trust)
     layer = draw.change(layer, hidden, lambda d, x: camouflage(d, x, behind(hidden)))
     marked = draw.chance(ADORNED)
     layer = draw.change(layer, marked, lambda d, x: adorned(d, x, behind(marked)))
+    carries = draw.chance(np.where(trust.plausible, CARRIED, CARRIED_ALONE))
+    looks = trust.looks[carries]
+    layer = draw.change(
+        layer, carries, lambda d, x: carried(d, material, x, behind(carries), looks)
+    )
     moved = draw.chance(0.15)
     layer = draw.change(
         layer,
@@ -154,13 +167,3 @@ def recoloured(draw: Draw, person: Tensor, plain: Which) -> Tensor:
     power = draw.tensor(np.where(draw.chance(0.25) & ~plain, draw.uniform(0.6, 1.7), 1))
     straight = (colour / alpha.clamp(min=1e-4)).clamp(0, 1)
     return torch.cat([alpha * straight**power, alpha], 1)
-
-
-def ramp(draw: Draw, height: int, width: int) -> Tensor:
-    """Light from one side, (N, 1, H, W), half of the time, as `people.ramp`."""
-    angle = draw.uniform(0, 2 * np.pi)
-    strength = draw.tensor(np.where(draw.chance(0.5), draw.uniform(0.1, 0.6), 0))
-    ys, xs = pixel_grid(height, width, draw.device)
-    down = (2 * ys / height - 1) * draw.tensor(np.sin(angle))
-    across = (2 * xs / width - 1) * draw.tensor(np.cos(angle))
-    return 1 + strength * (down + across).clamp(-1, 1)

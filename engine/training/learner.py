@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork, Network, network_for
 from engine.training.batches import Phase
 from engine.training.losses import matting_loss, temporal_loss
+from engine.training.precision import autocast
 from engine.training.windows import Windows, refinement_loss
 
 STATISTICS_FROM = 24
@@ -118,7 +119,7 @@ def step_loss(
 
         return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
-    with torch.autocast(true_alpha.device.type, torch.bfloat16):
+    with autocast(true_alpha.device):
         alpha, foreground, doubt = network(*inputs) if phase.joint else network.coarse(*inputs[2:])
     outputs = alpha.float(), foreground.float(), doubt.float()
     loss, difference = matting_loss(*outputs, true_alpha, true_foreground)

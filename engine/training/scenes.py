@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training import camera, textures
-from engine.training.clothes import adorned, camouflage, hold, patterned, robed
+from engine.training.clothes import adorned, camouflage, patterned, robed
 from engine.training.material import Material
 from engine.training.people import Foreground, drawn, put
 from engine.training.places import Place, make_place, photograph
 from engine.training.textures import Image
+from engine.training.things import carried, hold
 from howard.align.comparison import PERSON_ALPHA, PERSON_MARGIN
 from howard.align.field import displaced, residual_field
 from howard.align.light import gain_and_bias, light_field
@@ -39,6 +40,10 @@ HIDDEN = {"plain": 0.0, "stage": 0.5, "odd": 0.3}
 HIDDEN_ALONE = 0.1
 ADORNED = 0.35
 """How often they wear straps, badges and the like, whatever the look."""
+CARRIED = 0.35
+"""How often they carry something or wear it on the head; where no plate could tell,
+CARRIED_ALONE."""
+CARRIED_ALONE = 0.15
 FAR_SHARE = 0.1
 """Of the plates, were taken from so far away or so obliquely that they lack detail."""
 ALIGNED_SHARE = 0.6
@@ -164,6 +169,9 @@ def make_people(
             layer = disguised(rng, layer, place, material, look)
         if rng.random() < ADORNED:
             layer = adorned(rng, layer, place.live)
+        if rng.random() < (CARRIED if place.plausible else CARRIED_ALONE):
+            cloth = lambda: fabric(rng, height, width, material, look)  # noqa: E731
+            layer = carried(rng, layer, place.live, cloth)
         if rng.random() < 0.15:
             layer = camera.motion_blur(layer, rng.uniform(2, 0.05 * width), rng.uniform(0, np.pi))
         elif rng.random() < 0.15:

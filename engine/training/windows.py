@@ -17,6 +17,7 @@ from torch import Tensor
 from engine.networks import HowardNetwork
 from engine.networks.howard import Refinement, resize_like
 from engine.training.losses import alpha_loss
+from engine.training.precision import autocast
 
 SIDE = 192
 """Of a window, in pixels at full size: even at the base's, for every ratio up to 4."""
@@ -56,7 +57,7 @@ class Windows:
         others."""
         true_alpha, _, frame, plate, *small = batch
         ratio = frame.shape[3] // small[0].shape[3]
-        with torch.no_grad(), torch.autocast(frame.device.type, torch.bfloat16):
+        with torch.no_grad(), autocast(frame.device):
             logits, hidden, _ = network.look(*small)
         side = min(SIDE // ratio, *(length // 2 * 2 for length in small[0].shape[2:]))
         places = chosen_places(true_alpha, ratio, side)
@@ -87,7 +88,7 @@ def shapes(window: Window) -> tuple[torch.Size, torch.Size]:
 def refinement_loss(refinement: Refinement, batch: Window) -> tuple[Tensor, Tensor]:
     """Loss of windows, and alpha's mean absolute difference in them."""
     step = resize_like(batch.logits[:, 1:], batch.frame)
-    with torch.autocast(step.device.type, torch.bfloat16):
+    with autocast(step.device):
         logit = refinement(batch.frame, batch.plate, batch.logits, step, batch.hidden)
     alpha = torch.sigmoid(logit.float())
     difference = (alpha - batch.true_alpha).abs().mean().detach()
