@@ -30,6 +30,10 @@ REWORDED = (
         lambda m: f"there is no option {m[1]}: did you mean {m[2]}?",
     ),
     (
+        r"Unrecognized options: ([^-\s][^\s,]*).*",
+        lambda m: f"{m[1]} is one path too many: put a pattern in quotes, 'plates/*.jpg'",
+    ),
+    (
         r"Missing from (.*?): (.*)",
         lambda m: f"missing: {', '.join(MISSING.findall(m[2]))}; see {m[1]} --help",
     ),

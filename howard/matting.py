@@ -40,7 +40,7 @@ class Matting:
         self,
         device: Device = "auto",
         network: Network = "howard",
-        weights: Path | None = None,
+        weights: Path | str | None = None,
         runner: Runner = "auto",
         threads: int = 0,
     ) -> None:
@@ -57,15 +57,15 @@ class Matting:
             raise ConfigError(
                 "context-switching runs only with `run`: give Matting another network"
             )
-        weights = weights or default_weights(network)
+        weights = Path(weights) if weights else default_weights(network)
         side: type[Gpu] | type[Host] = Gpu if device == "gpu" or on_gpu(device) else Host
         self._side = side(network, weights, runner, threads or len(os.sched_getaffinity(0)))
 
     def __call__(
         self, frame: Array, plate: Array, coverage: Array | None = None
     ) -> tuple[Array, Array]:
-        """frame, plate: (H, W, 3) or (N, H, W, 3) uint8 RGB. coverage: (H, W) or (N, H, W) uint8,
-        1 where the plate has data; everywhere if it is not given.
+        """frame, plate: (H, W, 3) or (N, H, W, 3) uint8 RGB. coverage: (H, W) or (N, H, W) uint8
+        or bool, not 0 where the plate has data; everywhere if it is not given.
 
         Returns alpha, of coverage's shape, and foreground, of the frame's: float32 in [0, 1],
         straight. On a GPU the work is enqueued on the caller's stream (torch's current one for
@@ -76,6 +76,8 @@ class Matting:
         with side.stream(frame):
             frames, plates = side.take(frame), side.take(plate)
             covers = side.ones(frames.shape[:-1]) if coverage is None else side.take(coverage)
+            if covers.dtype == np.bool_:
+                covers = covers.astype(np.uint8)
             check(frames, plates, covers)
             if is_single := frames.ndim == 3:
                 frames, plates, covers = frames[None], plates[None], covers[None]
@@ -99,6 +101,8 @@ class Host:
     def take(self, array: Array) -> Array:
         if lies_on_gpu(array):
             raise DeviceError("the arrays lie on a GPU: make Matting with device='gpu'")
+        if hasattr(array, "__dlpack__") and not hasattr(array, "__array__"):
+            array = np.from_dlpack(array)
         return np.ascontiguousarray(array)
 
     def ones(self, shape: tuple[int, ...]) -> Array:
@@ -213,7 +217,8 @@ def check(frames: Array, plates: Array, covers: Array) -> None:
 
 def nouns(frames: Array, plates: Array, covers: Array) -> tuple[list[Frame], list[Plate]]:
     """(N, H, W, 3) and (N, H, W) as the network takes them; plates 0 where nothing is covered."""
-    plates = plates * (covers[..., None] != 0)
+    covers = (covers != 0).astype(np.uint8)  # a mask may say 255
+    plates = plates * covers[..., None]
     return (
         [Frame(i, 0.0, pixels) for i, pixels in enumerate(frames)],
         [Plate(p, c, GIVEN) for p, c in zip(plates, covers, strict=True)],

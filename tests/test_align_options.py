@@ -1,6 +1,7 @@
 """What the user can ask of the alignment: where to search, what to do on a mismatch, pictures."""
 
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -85,13 +86,16 @@ def test_the_index_finds_the_part_of_the_plate_that_shows_the_frame():
     assert index.locate(other) is None
 
 
-def test_global_search_finds_a_start_that_the_window_does_not_hold():
+@pytest.mark.parametrize("length_is_known", [True, False])
+def test_global_search_finds_a_start_that_the_window_does_not_hold(length_is_known):
     wide = cv2.hconcat([place(seed, (640, 270))[:270, :640] for seed in range(8)])
     pictures = [np.ascontiguousarray(wide[:, x : x + 480]) for x in range(0, 4500, 9)]
     frame = Frame(0, 0.0, pictures[450].copy())
     indices = {}
     for search in ("nearest", "global"):
         reader = Sampled(pictures)
+        if not length_is_known:
+            reader.info = replace(reader.info, frames=None)
         info = Pictures(pictures[:10]).info
         align = OpenCVAligner(info, reader, None, AlignOptions(search=search))
         assert align.search.window.capacity < len(pictures)

@@ -113,10 +113,13 @@ def test_info_is_known_before_the_frames_are_read(tmp_path):
     assert (info.frames, info.frames_per_second, info.still) == (12, 24.0, False)
 
 
-def test_frame_count_is_estimated_where_the_container_only_states_a_duration(tmp_path):
-    path = media.write_video(tmp_path / "shot.mkv", media.numbered_frames(31), rate=25)
+@pytest.mark.parametrize("name", ["vfr.mkv", "raw.h264"])
+def test_frames_are_counted_where_the_container_does_not(tmp_path, name):
+    """Dense at first, then a second apart: rate and duration say ten times as many."""
+    pts = [*range(0, 400, 20), *range(1000, 11000, 1000)] if name == "vfr.mkv" else None
+    path = media.write_video(tmp_path / name, media.numbered_frames(30), pts=pts, bf=0)
     with closing(open_video(path)) as reader:
-        assert reader.info.frames == 31
+        assert reader.info.frames == len(list(reader)) == 30
 
 
 def test_pixels_are_contiguous_rgb_bytes_of_their_own(tmp_path):

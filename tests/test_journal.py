@@ -1,9 +1,14 @@
 """What a run leaves behind, and how the next one goes on from it."""
 
+import errno
+import fcntl
 import json
+import os
+import stat
 from dataclasses import replace
 from io import FileIO
 
+import numpy as np
 import pytest
 
 from howard.engine.journal import Journal
@@ -11,8 +16,10 @@ from howard.errors import OutputError
 from howard.frames import IDENTITY, Alignment
 from howard.write import frame_path
 from howard.write.files import partial_path
+from howard.write.png import encode_rgba
 
 RUN = {"shot": {"path": "a"}, "clean_plate": {"path": "b"}}
+OURS = encode_rgba(np.zeros((1, 1, 4), np.uint8))
 ALIGNMENT = Alignment(3, 100, 50, 40, 2.5, 0.9, None, IDENTITY)
 
 
@@ -27,7 +34,7 @@ def record(log, out, *indices):
         log.matted(i, 0.875, 3.0)
     log.start()
     for i in indices:
-        frame_path(out, i).write_bytes(b"png")
+        frame_path(out, i).write_bytes(OURS)
         log.written(i, 4.0)
 
 
@@ -162,7 +169,7 @@ def test_going_on_follows_the_last_frame_with_a_plate_of_its_own(tmp_path):
     for i, fallback in ((1, None), (2, "last_homography")):
         log.begin(i, i / 30, replace(ALIGNMENT, plate_index=i, fallback=fallback))
         log.matted(i, 1.0, 1.0)
-        frame_path(tmp_path, i).write_bytes(b"png")
+        frame_path(tmp_path, i).write_bytes(OURS)
         log.written(i, 1.0)
     log.close()
     index, alignment = journal(tmp_path).last_alignment()
@@ -224,14 +231,64 @@ def test_overwrite_clears_the_earlier_run_and_nothing_else(tmp_path):
     assert names == ["000000.png", "notes.txt", "report.json"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["000007.png", "0000001.png"])
-def test_overwrite_is_refused_where_others_put_numbered_pictures(tmp_path, name):
+def test_a_folder_is_refused_where_others_put_numbered_pictures(tmp_path, name, overwrite):
     started(tmp_path, 0, 1, 2).finish([], {})
     (tmp_path / name).write_bytes(b"theirs")
     with pytest.raises(OutputError, match=f"{name}, which is not in its report: move it"):
-        journal(tmp_path, overwrite=True)
+        journal(tmp_path, overwrite=overwrite)
     assert (tmp_path / name).read_bytes() == b"theirs"
     assert frame_path(tmp_path, 2).exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_picture_that_a_killed_run_had_no_time_to_note_is_its_own(tmp_path, overwrite):
+    started(tmp_path, 0, 1).close()
+    frame_path(tmp_path, 2).write_bytes(OURS)
+    log = journal(tmp_path, overwrite=overwrite)
+    log.begin_writing()
+    record(log, tmp_path, 3)
+    log.finish([], {})  # of frame 3 alone: that of 2 stands, or is cleared, and is no stranger's
+    assert frame_path(tmp_path, 2).exists() != overwrite
+    assert journal(tmp_path).resumed == (1 if overwrite else 3)
+
+
+def test_overwrite_takes_an_empty_picture_of_the_report_for_its_own(tmp_path):
+    started(tmp_path, 0, 1).finish([], {})
+    frame_path(tmp_path, 1).write_bytes(b"")  # and here the machine stopped
+    started(tmp_path, 0, overwrite=True).finish([], {})
+    assert not frame_path(tmp_path, 1).exists()
+
+
+def test_what_a_crash_left_unfinished_is_removed_and_nothing_else(tmp_path):
+    started(tmp_path, 0).finish([], {})
+    for name in (".000002.png.partial", ".hidden", "notes.partial"):
+        (tmp_path / name).write_bytes(b"x")
+    started(tmp_path, 1).finish([], {})
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"000000.png", "000001.png", "report.json", ".hidden", "notes.partial"}
+
+
+@pytest.mark.parametrize("refused", ["folder", "all"])
+def test_where_a_folder_cannot_be_locked_a_file_in_it_is(tmp_path, monkeypatch, refused):
+    """As on NFS: it locks what is open for writing, no folder."""
+    flock = fcntl.flock
+
+    def of_nfs(descriptor, how):
+        if refused == "all" or stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        return flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    first = started(tmp_path, 0)
+    if refused == "all":
+        journal(tmp_path).begin_writing()
+        return
+    with pytest.raises(OutputError, match="another run is writing into"):
+        journal(tmp_path).begin_writing()
+    first.close()
+    journal(tmp_path).begin_writing()
 
 
 def test_overwrite_clears_an_interrupted_run_too(tmp_path):
@@ -256,7 +313,7 @@ def test_a_run_that_ends_before_its_first_row_is_known_again(tmp_path):
     log = journal(tmp_path)
     log.begin_writing()
     log.start()
-    frame_path(tmp_path, 0).write_bytes(b"png")  # and here the machine stopped
+    frame_path(tmp_path, 0).write_bytes(OURS)  # and here the machine stopped
     log.close()
     assert journal(tmp_path).resumed == 0
 

@@ -13,6 +13,7 @@ import pytest
 import howard
 from howard import cuda
 from howard.errors import ConfigError, DeviceError, InputError
+from howard.matte import default_weights
 
 HALF_ERROR = 2e-2
 """Of alpha in half precision, at most."""
@@ -68,6 +69,32 @@ def test_a_batch_is_each_picture_by_itself(on_cpu):
     assert alpha.shape == (2, 96, 160)
     np.testing.assert_allclose(alpha[0], single, atol=1e-5)
     np.testing.assert_allclose(foreground[0], colour, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", [np.uint8(255), np.uint8(7), np.True_])
+def test_coverage_may_be_any_mask(on_cpu, of):
+    frame, plate = scene()
+    coverage = np.ones(plate.shape[:2], np.uint8)
+    coverage[:, 120:] = 0
+    for mask, ones in zip(
+        on_cpu(frame, plate, coverage * of), on_cpu(frame, plate, coverage), strict=True
+    ):
+        np.testing.assert_array_equal(mask, ones)
+
+
+def test_arrays_that_have_nothing_but_dlpack_are_taken(on_cpu):
+    frame, plate = scene()
+    only = [
+        SimpleNamespace(__dlpack__=a.__dlpack__, __dlpack_device__=a.__dlpack_device__)
+        for a in (frame, plate)
+    ]
+    np.testing.assert_array_equal(on_cpu(*only)[0], on_cpu(frame, plate)[0])
+
+
+def test_weights_may_be_named_in_text(on_cpu):
+    frame, plate = scene()
+    named = howard.Matting(device="cpu", weights=str(default_weights()), threads=1)
+    np.testing.assert_array_equal(named(frame, plate)[0], on_cpu(frame, plate)[0])
 
 
 def test_what_is_not_covered_is_not_compared(on_cpu):

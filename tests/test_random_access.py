@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -194,6 +195,29 @@ def test_damage_that_a_pass_has_met_moves_no_index(tmp_path, name):
         sample = list(reader.sample(9))
         assert_same(sample, [expected[frame.index] for frame in sample], guessed)
         assert len(reader.warnings) == len(warnings) == 1
+
+
+def test_a_pass_that_ends_early_tells_of_the_damage_that_it_met(tmp_path):
+    path = media.write_video(tmp_path / "a.mp4", moving_frames(90), g=10, bf=0)
+    with av.open(str(path)) as container:
+        spots = [packet.pos for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    data[spots[33] : spots[34]] = bytes(spots[34] - spots[33])
+    path.write_bytes(data)
+    told = {}
+    for first, count in ((0, 20), (0, 40), (60, 10)):
+        with closing(open_video(path, read_ahead=1)) as reader:
+            assert len(list(islice(reader.read_from(first), count))) == count
+            reader.close()
+            told[first, count] = list(reader.warnings)
+    assert told[0, 20] == told[60, 10] == []
+    (sentence,) = told[0, 40]
+    assert re.match("a.mp4 is damaged after frame 3[0-9], 1 frames are lost, and", sentence)
+    with closing(open_video(path)) as reader:
+        list(islice(reader, 40))
+        list(reader.read_from(0))  # sees more of it
+        (sentence,) = reader.warnings
+        assert "frames were read" in sentence
 
 
 @pytest.mark.parametrize("place", [33, 34])

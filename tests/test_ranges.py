@@ -14,6 +14,7 @@ import pytest
 
 from howard.config import RunConfig
 from howard.decode import open_video
+from howard.decode.video import VideoFile
 from howard.engine import ranges
 from howard.engine.__main__ import main
 from howard.engine.children import Child, gpu_seats
@@ -103,10 +104,11 @@ def test_a_range_that_makes_no_sense_is_one_line_and_exit_2(videos, tmp_path, ca
     assert not out.exists()
 
 
-def test_a_frame_beyond_a_length_that_was_stated_wrongly_can_be_had(videos, tmp_path):
+def test_a_frame_beyond_a_length_that_was_stated_wrongly_can_be_had(videos, tmp_path, monkeypatch):
     shot = write_video(tmp_path / "a.mpg", map(shot_frame, range(FRAMES)), codec="mpeg2video")
+    monkeypatch.setattr(VideoFile, "length", lambda self: FRAMES - 1)
     with closing(open_video(shot)) as reader:
-        assert reader.info.frames < FRAMES
+        assert reader.info.frames == FRAMES - 1
     out = tmp_path / "out"
     assert run(RunConfig(shot, videos[1], out, frames=f"{FRAMES - 1}:{FRAMES}")).frames == 1
     with pytest.raises(ConfigError, match=f"has {FRAMES} frames"):
@@ -292,6 +294,13 @@ def test_how_a_process_ended_is_told(videos, tmp_path, monkeypatch, does, error,
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(error, match=told):
         shared(videos, tmp_path / "out")
+
+
+def test_weights_that_are_not_there_are_one_line_where_parts_are_left(videos, tmp_path, capsys):
+    (tmp_path / "out" / ".part-000000").mkdir(parents=True)
+    wanted = ["run", *map(str, videos), str(tmp_path / "out"), "--weights", "none.onnx"]
+    assert main(wanted) == 2
+    assert capsys.readouterr().err.strip().startswith("howard: weights none.onnx do not exist")
 
 
 def test_one_process_alone_refuses_several_gpus(videos, tmp_path):

@@ -8,13 +8,13 @@ import sys
 import time
 from dataclasses import replace
 
-import av
 import cv2
 import numpy as np
 import pytest
 
 from howard.align.cpu import OpenCVAligner
 from howard.config import RunConfig
+from howard.decode.video import VideoFile
 from howard.engine.__main__ import main
 from howard.engine.run import run
 from howard.errors import ConfigError, DeviceError, InputError, OutputError, WeightsError
@@ -450,18 +450,13 @@ def test_a_verdict_counts_the_frames_that_are_wanted_and_those_of_earlier_calls(
     assert "does not show this scene" in warning
 
 
-def test_frames_that_the_shot_turns_out_not_to_have_are_told(videos, tmp_path):
-    raw = tmp_path / "shot.h264"  # states no length
-    with av.open(str(videos[0])) as source, av.open(str(raw), "w", "h264") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                target.mux(packet)
-    config = RunConfig(raw, videos[1], tmp_path / "some", device="cpu", frames="4:9")
+def test_frames_that_the_shot_turns_out_not_to_have_are_told(videos, tmp_path, monkeypatch):
+    length = VideoFile.length
+    monkeypatch.setattr(VideoFile, "length", lambda self: length(self) + 3)  # as a file may claim
+    config = RunConfig(*videos, tmp_path / "some", device="cpu", frames="4:9")
     assert any("before all of --frames 4:9: 2 of them" in w for w in run(config).warnings)
-    none = replace(config, out=tmp_path / "none", frames="20:30")
-    assert any("before all of --frames 20:30: 0 of" in w for w in run(none).warnings)
+    none = replace(config, out=tmp_path / "none", frames="7:9")
+    assert any("before all of --frames 7:9: 0 of" in w for w in run(none).warnings)
 
 
 def test_the_same_files_by_another_name_go_on(videos, tmp_path):
@@ -470,6 +465,24 @@ def test_the_same_files_by_another_name_go_on(videos, tmp_path):
         link.symlink_to(video)
     run(RunConfig(*videos, tmp_path / "out", device="cpu", frames=":3"))
     assert run(RunConfig(*links, tmp_path / "out", device="cpu", batch=2)).resumed == 3
+
+
+def test_frames_that_were_finished_before_get_no_debug_pictures_and_that_is_told(videos, tmp_path):
+    run(RunConfig(*videos, tmp_path / "out", frames=":2"))
+    again = RunConfig(*videos, tmp_path / "out", frames=":3", debug=tmp_path / "debug")
+    report = run(again)
+    assert [p.name for p in (tmp_path / "debug").iterdir()] == ["000002.jpg"]
+    (told,) = report.warnings
+    assert told.startswith("--debug: 2 of the frames were finished before and get no picture")
+
+
+@pytest.mark.parametrize("size", [(64, 32767), (40000, 64)])
+def test_a_picture_too_large_to_be_warped_is_refused(videos, tmp_path, size):
+    width, height = size
+    wide = write_image(tmp_path / "wide.png", np.zeros((height, width, 3), np.uint8))
+    with pytest.raises(InputError, match=r"wide.png is .* pixels: reduce it to 32766"):
+        run(RunConfig(videos[0], wide, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_still_that_holds_several_pictures_is_told_of(videos, tmp_path):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from howard.errors import OutputError
 from howard.frames import Matte
 from howard.write import frame_path, open_writer
+from howard.write.files import prepare_folder
 from howard.write.pack import PackedMatte, pack_rgba
 from howard.write.png import encode_rgba
 
@@ -185,13 +186,14 @@ def test_chunks_are_those_of_the_standard(bit_depth):
     png = encode_rgba(noise(5, 9, dtype=np.dtype(f"uint{bit_depth}")))
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     read = list(chunks(png))
-    assert [kind for kind, _, _ in read] == [b"IHDR", b"sRGB", b"IDAT", b"IEND"]
+    assert [kind for kind, _, _ in read] == [b"IHDR", b"sRGB", b"tEXt", b"IDAT", b"IEND"]
     for kind, data, crc in read:
         assert crc == zlib.crc32(kind + data)
     bodies = {kind: data for kind, data, _ in read}
     # Width, height, bits, colour type 6 (RGBA), deflate, adaptive filters, not interlaced.
     assert struct.unpack(">IIBBBBB", bodies[b"IHDR"]) == (9, 5, bit_depth, 6, 0, 0, 0)
     assert bodies[b"sRGB"] == b"\0"  # perceptual
+    assert bodies[b"tEXt"] == b"Software\0Howard"
     assert bodies[b"IEND"] == b""
     assert len(zlib.decompress(bodies[b"IDAT"])) == 5 * (1 + bit_depth // 2 * 9)
 
@@ -713,12 +715,12 @@ def test_the_folder_is_made_with_its_parents(tmp_path):
         assert names(tmp_path / "a" / "b" / "c") == set()
 
 
-def test_what_a_crash_left_unfinished_is_removed_and_nothing_else(tmp_path):
-    for name in ("000001.png", ".000002.png.partial", ".hidden", "notes.partial", "run.json"):
-        (tmp_path / name).write_bytes(b"x")
-    with open_writer(tmp_path, 1, ignore):
-        pass
-    assert names(tmp_path) == {"000001.png", ".hidden", "notes.partial", "run.json"}
+def test_a_folder_may_be_prepared_by_several_at_once(tmp_path):
+    """That of --debug, by the processes of several GPUs: none takes what another writes."""
+    theirs = tmp_path / ".000002.jpg.partial"
+    theirs.write_bytes(b"half")
+    prepare_folder(tmp_path)
+    assert names(tmp_path) == {theirs.name}
 
 
 @pytest.mark.parametrize("below", ["", "below", "far/below"])

@@ -59,7 +59,8 @@ class PlateSearch:
         self.operations, self.track = operations, track
         self.window: PlateWindow[Look] = PlateWindow(clean_plate, operations.look_at_plate)
         self.index: PlateIndex | None = None
-        if everywhere and (track.plate_frames or 0) > self.window.capacity:
+        frames = track.plate_frames
+        if everywhere and (frames is None or frames > self.window.capacity):
             self.index = PlateIndex(clean_plate, operations)
         self.spared: list[int] = []
         """Clean-plate frames near the track that were not tried for this frame."""

@@ -61,11 +61,14 @@ class Damage:
     """No damage: packets that an edit list keeps from the viewer."""
     guessed_frames: int = 0
     """Frames with parts that the decoder made up."""
+    lost_packets: int = 0
+    """Packets without a frame: those after them have smaller indices than they would have."""
     first_after: int | None = None
     """About how many frames precede the first damage; None while there is none."""
 
     def skip_packet(self) -> None:
         """A packet cannot be read or decoded."""
+        self.lost_packets += 1
         # Frames leave the decoder some packets late, so that the packets tell the place.
         self._mark(self.packets_read - self.hidden_packets)
 
@@ -77,6 +80,14 @@ class Damage:
     def _mark(self, frames_before: int) -> None:
         if self.first_after is None:
             self.first_after = frames_before
+
+    def so_far(self, name: str) -> list[str]:
+        """One line for the report on a video that was not read to its end."""
+        if self.first_after is None:
+            return []
+        after, lost = min(self.first_after, self.frames_read), self.lost_packets
+        shift = f", {lost} frames are lost, and a call that begins behind them counts them"
+        return [f"{name} is damaged after frame {after}{shift if lost else ''}"]
 
     def sentences(self, name: str, stated: Stated, end_seconds: float) -> list[str]:
         """One line for the report on a video that ended at `end_seconds`; none if it is whole."""

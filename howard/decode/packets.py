@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import av
 from av.container import InputContainer
@@ -115,12 +116,16 @@ def list_packets(path: Path, seen: Sequence[int]) -> Generator[None, None, Packe
 
 def count_packets(path: Path) -> int:
     """How many frames a video file holds, or a few more: it is read through, not decoded."""
-    listing = list_packets(path, [-(2**63)])
+    return drained(list_packets(path, [-(2**63)])).frames
+
+
+def drained(listing: Generator[None, None, PacketTable]) -> PacketTable:
+    """What it returns, without a pause."""
     while True:
         try:
             next(listing)
         except StopIteration as end:
-            return int(end.value.frames)
+            return cast(PacketTable, end.value)
 
 
 def _tells_times(container: InputContainer, stream: VideoStream) -> bool:

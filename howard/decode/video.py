@@ -23,7 +23,7 @@ from howard.decode.colour import SWAPS_AXES, Converter, RgbConverter
 from howard.decode.container import refusal
 from howard.decode.damage import Stated
 from howard.decode.decoding import Decoding, Lost
-from howard.decode.packets import Keyframe, PacketTable, list_packets
+from howard.decode.packets import Keyframe, PacketTable, drained, list_packets
 from howard.errors import InputError
 from howard.frames import Frame, VideoInfo
 
@@ -41,7 +41,7 @@ def open_video_file(path: Path) -> Source:
         raise refusal(path, "holds no frame that can be read; export or copy it again")
     height, width = first.pixels.shape[:2]
     rate = float(video.rate) if video.rate else None
-    info = VideoInfo(path, width, height, video.stated.frames, rate, files=(path,))
+    info = VideoInfo(path, width, height, video.length(), rate, files=(path,))
     return Source(info, video.warnings, first, frames, video.read_from, video.sample, video)
 
 
@@ -60,7 +60,7 @@ class VideoFile:
         self.container, self.codec, self.streams = "", "", 0
         """FFmpeg's names, and the number of video streams."""
         self._told: list[str] = []
-        """What was said about damage, by the first pass that saw it."""
+        """What was said about damage, by the pass that saw most of it."""
         self.convert: Converter | None = None
         """There once a frame was decoded."""
         self._table: PacketTable | None = None
@@ -104,6 +104,14 @@ class VideoFile:
             self._table = yield from list_packets(self.path, self._seen)
         return self._table
 
+    def length(self) -> int | None:
+        """Number of frames, about; None if it is not known. A file whose container counts none is
+        read through, not decoded: the product of duration and rate is wrong by any factor where
+        the rate varies."""
+        if self.stated.counted:
+            return self.stated.frames
+        return drained(self.listed()).frames
+
     def _frames(self, wanted: Sequence[int], keyframe: Keyframe | None = None) -> Pass:
         """The frames whose index is `wanted`, ascending, decoded from `keyframe` or the start.
 
@@ -128,9 +136,7 @@ class VideoFile:
                 else:
                     yield None
                 decoding.damage.frames_read = index + 1
-            if not self._told:
-                self._told = decoding.damage.sentences(self.path.name, self.stated, end_seconds)
-                self.warnings += self._told
+            self._tell(decoding.damage.sentences(self.path.name, self.stated, end_seconds))
         except MemoryError:  # one of FFmpeg's as well
             raise
         except av.FFmpegError as error:
@@ -139,7 +145,15 @@ class VideoFile:
                 f"({error.strerror}); convert it to MP4, MOV or MKV"
             ) from error
         finally:
+            if not self._told:
+                self._tell(decoding.damage.so_far(self.path.name))
             decoding.close()
+
+    def _tell(self, sentences: list[str]) -> None:
+        """Of damage, instead of what a pass that saw less of it said."""
+        if sentences:
+            self.warnings[:] = [w for w in self.warnings if w not in self._told] + sentences
+            self._told = sentences
 
     def _frames_at(self, keyframes: Sequence[Keyframe]) -> Iterator[Frame]:
         """The frames of `keyframes` alone; raises Lost at the first that cannot be had so."""

@@ -20,7 +20,7 @@ from howard.decode import VideoReader, open_video
 from howard.engine.timing import DeviceStopwatch, Stopwatch
 from howard.errors import ConfigError, DeviceError
 from howard.frames import Alignment, PendingRgba, Plate, VideoInfo
-from howard.matte import MattingNetwork, default_weights
+from howard.matte import MattingNetwork, default_weights, existing
 
 MOST_FRAMES = 4
 """Per call of the network on a GPU: what it learns of the person it learns after a batch."""
@@ -47,7 +47,7 @@ class Weights:
     @classmethod
     def of(cls, config: RunConfig) -> Weights:
         """Raises WeightsError for a network that is not there."""
-        own = config.weights or default_weights(config.network)
+        own = existing(config.weights or default_weights(config.network))
         if config.network == "context-switching":
             return cls((own, default_weights()))
         return cls((own,))

@@ -14,6 +14,7 @@ from howard.engine.device import Weights
 from howard.errors import ConfigError, InputError, OutputError
 from howard.frames import VideoInfo
 
+LARGEST_SIDE = 2**15 - 2
 WRITTEN = re.compile(r"\d{6,}\.(png|jpg)")
 """Names of what goes into OUT and into the folder of --debug."""
 
@@ -22,6 +23,7 @@ def check_inputs(config: RunConfig, shot: VideoInfo, clean_plate: VideoInfo) -> 
     """All that can be said against a run before it begins. Raises InputError, OutputError or
     ConfigError."""
     check_inputs_apart(shot, clean_plate)
+    check_sizes(shot, clean_plate)
     check_output_apart(config, shot, clean_plate)
     check_range(config, shot)
 
@@ -33,6 +35,16 @@ def check_inputs_apart(shot: VideoInfo, clean_plate: VideoInfo) -> None:
         raise InputError(
             f"{clean_plate.path} is the shot itself: give a video of the place without the person"
         )
+
+
+def check_sizes(*inputs: VideoInfo) -> None:
+    """InputError for pictures that cannot be warped: OpenCV counts pixels in 16 bits."""
+    for info in inputs:
+        if max(info.width, info.height) > LARGEST_SIDE:
+            raise InputError(
+                f"{info.path} is {info.width} x {info.height} pixels: reduce it to "
+                f"{LARGEST_SIDE} or fewer on each side"
+            )
 
 
 def check_output_apart(config: RunConfig, *inputs: VideoInfo) -> None:

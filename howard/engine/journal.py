@@ -62,7 +62,8 @@ from howard.engine.records import (
 from howard.errors import OutputError
 from howard.frames import Alignment
 from howard.write import frame_path
-from howard.write.files import lock, prepare_folder, replacing, writing
+from howard.write.files import clear_unfinished, lock, prepare_folder, replacing, writing
+from howard.write.png import is_ours
 
 
 class Journal:
@@ -80,6 +81,8 @@ class Journal:
         self.open_rows: dict[int, Row] = {}
         self.offsets: dict[int, int]
         """Index of each finished frame -> where its row begins in `source`."""
+        self.noted: set[int] = set()
+        """Indices of all rows, also of those whose pictures do not stand."""
         self.stale: list[Path] = []
         self.told: list[str] = []
         """Warnings of earlier calls."""
@@ -97,8 +100,9 @@ class Journal:
             self.told = read_warnings(self.source)
             self.offsets = {}
             self.end = self.find_rows()
+            self.check_strangers()
             if self.overwrite:
-                self.stale = self.to_replace()
+                self.stale = list(pictures(self.out))
                 self.offsets, self.end, self.told = {}, 0, []
         self.resumed = len(self.offsets)
 
@@ -117,6 +121,7 @@ class Journal:
 
     def find_rows(self) -> int:
         """Find the rows whose pictures stand; returns where the last whole row ends."""
+        self.noted = set()
         if not self.source.exists():
             return 0
         with open(self.source, "rb") as file:
@@ -125,22 +130,22 @@ class Journal:
                 row = parse_row(line)
                 if row is None:  # cut off, or the end of report.json
                     break
+                self.noted.add(row["index"])
                 if is_whole(frame_path(self.out, row["index"])):
                     self.offsets[row["index"]] = end
                 end += len(line)
         return end
 
-    def to_replace(self) -> list[Path]:
-        """Pictures of the earlier run. Raises OutputError if there are others, whose names the new
-        one may need."""
-        made = {frame_path(self.out, index) for index in self.offsets}
+    def check_strangers(self) -> None:
+        """OutputError if there are pictures that Howard did not make, whose names this run may
+        need. One that it made may be noted nowhere, if it was killed."""
+        noted = {frame_path(self.out, index) for index in self.noted}
         for picture in pictures(self.out):
-            if picture not in made:
+            if picture not in noted and not is_ours(picture):
                 raise OutputError(
                     f"{self.out} holds {picture.name}, which is not in its report: move it away or "
                     "delete it, or choose another folder"
                 )
-        return list(made)
 
     def begin_writing(self) -> None:
         """Make the folder, and keep other runs out of it until `close`."""
@@ -149,6 +154,7 @@ class Journal:
             self.lock = lock(self.out)
         try:
             self.look()  # again: another run may have ended since
+            clear_unfinished(self.out)
             prepare_folder(self.out)
         except BaseException:
             self.close()

@@ -67,6 +67,10 @@ class Stages:
     """Frames per call of the network; halved where the device has too little memory."""
     wanted: range
     """Indices of the frames to make."""
+    draws: bool = False
+    """Whether the aligner draws debug pictures."""
+    skipped: int = 0
+    """Wanted frames that were finished already."""
     seen: tuple[Plate, Any] | None = None
     """The latest plate that was matted, and where its person may be: for the aligner."""
     thread: ThreadPoolExecutor = field(
@@ -97,7 +101,9 @@ class Stages:
         for frame in self.shot.read_from(self.wanted.start):
             if frame.index not in self.wanted:
                 break
-            if not self.journal.is_done(frame.index):
+            if self.journal.is_done(frame.index):
+                self.skipped += 1
+            else:
                 batch.append(frame)
             if len(batch) >= self.batch:
                 yield batch
@@ -173,10 +179,12 @@ class Stages:
     def report(self) -> RunReport:
         """Complete the report; call it when the writer has finished."""
         seconds = time.monotonic() - self.started
+        for reader in (self.shot, self.aligner):  # ends their passes: then all warnings are there
+            reader.close()
         frames, resumed = len(self.journal.offsets), self.journal.resumed
         stages = self.shot, self.clean_plate, self.mismatch, self.network, self
         warnings = [warning for stage in stages for warning in stage.warnings]
-        warnings += self.not_there()
+        warnings += self.not_there() + self.not_drawn()
         report = RunReport(
             frames=frames,
             seconds=round(seconds, 3),
@@ -199,6 +207,15 @@ class Stages:
             return []
         asked = f"{self.wanted.start}:{'' if is_open else self.wanted.stop}"
         return [f"{self.info.path} ends before all of --frames {asked}: {made} of them were made"]
+
+    def not_drawn(self) -> list[str]:
+        """A sentence, if debug pictures were asked for of frames that were finished before."""
+        if not (self.draws and self.skipped):
+            return []
+        return [
+            f"--debug: {self.skipped} of the frames were finished before and get no picture: give "
+            "another OUT, or --overwrite"
+        ]
 
     def __enter__(self) -> Stages:
         self.journal.begin_writing()
@@ -259,4 +276,5 @@ def build_stages(config: RunConfig) -> Stages:
         mismatch=mismatch,
         batch=batch,
         wanted=config.wanted,
+        draws=config.debug is not None,
     )

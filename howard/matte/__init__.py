@@ -6,6 +6,7 @@ This module is the stage's contract; `cpu.py` runs the network with ONNX Runtime
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +31,13 @@ class MattingNetwork(Protocol):
         """One matte per frame, of the frame's size: a `Matte`, or on the GPU a `DeviceMatte`. Any
         size is padded as the network needs. Raises DeviceMemoryError for too many at once."""
         ...
+
+
+def existing(weights: Path) -> Path:
+    """Raises WeightsError if it is no file."""
+    if not os.path.isfile(weights):  # Path's raises for a folder that may not be entered
+        raise WeightsError(f"weights {weights} do not exist, or are no file: check --weights")
+    return weights
 
 
 def default_weights(network: str = DEFAULT_NETWORK) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from howard.errors import WeightsError, is_out_of_memory
 from howard.frames import Frame, Matte, Plate
+from howard.matte import existing
 from howard.matte.holes import REACH, fill_holes
 
 REQUIRED = {"frame", "plate"}
@@ -107,8 +107,7 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Raises WeightsError for a file that is missing, is no ONNX model, or has other inputs than
     all of the required and some of the offered."""
-    if not os.path.isfile(weights):  # Path's raises for a folder that may not be entered
-        raise WeightsError(f"weights {weights} do not exist, or are no file: check --weights")
+    existing(weights)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Else its threads keep the cores busy between frames, which others need.

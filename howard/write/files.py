@@ -17,6 +17,8 @@ from typing import IO
 
 from howard.errors import HowardError, OutputError
 
+LOCK = ".lock"
+"""In the folder, where the folder itself cannot be locked."""
 AGAIN = "run the same command again, without --overwrite: it goes on from there"
 REMEDIES = {
     errno.ENOSPC: f"free some space and {AGAIN}",
@@ -47,17 +49,22 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def prepare_folder(output: Path) -> None:
-    """Make the folder and its parents, prove it writable, clear what a crash left unfinished.
+    """Make the folder and its parents, prove it writable.
 
     Raises OutputError, before any work is done in vain.
     """
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        for stale in output.glob(partial_path(output / "*").name):
-            stale.unlink(missing_ok=True)
-        probe = partial_path(output / "probe.png")
+        probe = partial_path(output / f"probe-{os.getpid()}")  # another run may share the folder
         probe.write_bytes(b"-")  # not empty: a full disk still takes a name
         probe.unlink()
+
+
+def clear_unfinished(output: Path) -> None:
+    """Remove what a crash left unfinished in a folder that no other run writes into."""
+    with writing(output):
+        for stale in output.glob(partial_path(output / "*").name):
+            stale.unlink(missing_ok=True)
 
 
 def lock(folder: Path) -> int:
@@ -68,16 +75,28 @@ def lock(folder: Path) -> int:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_locked(descriptor):  # NFS locks nothing but files that are open for writing
+            os.close(descriptor)
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            is_locked(descriptor)  # else it is a file system without locks
     except BlockingIOError:
         os.close(descriptor)
         raise OutputError(
             f"another run is writing into {folder}: wait until it has ended, or choose another "
             "folder"
         ) from None
-    except OSError:
-        pass  # a file system without locks
     return descriptor
+
+
+def is_locked(descriptor: int) -> bool:
+    """Lock it; whether its file system can. Raises BlockingIOError if another process has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def write_whole(path: Path, data: bytes) -> None:
