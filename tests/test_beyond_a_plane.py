@@ -6,7 +6,7 @@ import pytest
 
 from howard.align import render
 from howard.align.direct import dense_flow, fit, gradient, refine
-from howard.align.field import LIMIT, displaced, residual_field
+from howard.align.field import LIMIT, displaced, is_plane_by, residual_field
 from howard.align.fusion import Layer, fused
 from howard.align.geometry import Resolution, corners, project, scaling
 from howard.align.light import is_alike, light_field
@@ -153,6 +153,16 @@ def test_a_near_object_is_brought_to_its_place():
 def test_the_homography_is_enough_for_a_plane():
     plate = place()
     assert residual_field(view_of(with_person(plate)[0]), plate, everywhere(plate), None) is None
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"),
+    [([0.03], True), ([0.1, 0.06], True), ([0.1, 0.08], False), ([0.2], False)],
+)
+def test_a_second_look_settles_what_the_first_leaves_in_doubt(shares, verdict):
+    looks = iter(shares)
+    assert is_plane_by(lambda finest, limit: next(looks)) == verdict
+    assert next(looks, None) is None
 
 
 @pytest.mark.parametrize("known", [True, False])

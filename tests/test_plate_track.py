@@ -183,3 +183,12 @@ def test_a_new_track_looks_around():
     assert track.is_due_for_a_look_around(5)
     track.accept(5, 5, EYE, 5.0)
     assert not track.is_due_for_a_look_around(7)
+
+
+def test_a_place_that_is_lost_is_looked_up_at_once_and_then_now_and_then():
+    """After a cut, whose first frame nobody knew to be lost before it was looked at."""
+    track = PlateTrack(100, 200)
+    track.is_due_to_be_located(10)
+    track.accept(10, 40, EYE, 5.0)
+    due = [i for i in range(11, 30) if track.is_due_to_be_located(i)]
+    assert due == [12, 11 + LOCATE_EVERY, 11 + 2 * LOCATE_EVERY]

@@ -30,7 +30,8 @@ WIDE_COUNT = 14
 or due for a look around: the takes' clocks may differ by seconds."""
 LOOK_AROUND_EVERY = 30
 LOCATE_EVERY = 8
-"""Frames between two looks into the index while the track is new or nothing is found."""
+"""Frames between two looks into the index while the track is new or nothing is found; after a cut,
+the first is at once."""
 LOST_RATIO = 1.6
 """The track counts as lost when a residual exceeds the running one by this factor."""
 USELESS_LEVELS = 15.0
@@ -120,7 +121,7 @@ class PlateTrack:
         if self.is_new:
             return (frame_index - self.started_at) % LOCATE_EVERY == 0
         missed = frame_index - self.last_frame_index - 1
-        return missed > 0 and missed % LOCATE_EVERY == 0
+        return missed == 1 or (missed > 0 and missed % LOCATE_EVERY == 0)
 
     def is_lost(self, residual: float) -> bool:
         """Whether the best near candidate is so bad that the wide ones should be tried."""

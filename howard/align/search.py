@@ -62,6 +62,8 @@ class PlateSearch:
         frames = track.plate_frames
         if everywhere and (frames is None or frames > self.window.capacity):
             self.index = PlateIndex(clean_plate, operations)
+        self.is_deep = False
+        """Whether the place was no plane when that was last looked at."""
         self.spared: list[int] = []
         """Clean-plate frames near the track that were not tried for this frame."""
 
@@ -208,16 +210,34 @@ class PlateSearch:
         ]
 
     def polished(self, look: Look, found: list[Candidate]) -> list[Candidate]:
-        """By direct alignment where the place is no plane; then by the pictures."""
+        """By the pictures; where the place is no plane, by direct alignment before that.
+
+        What an exact homography leaves tells the two apart. So it is asked for first, unless the
+        place was deep the last time: then it likely is again, and had to be asked for once more.
+        """
         if not found:
             return []
-        operations, plates = self.operations, self.looks(c.plate_index for c in found)
-        found = [
-            replace(c, is_plane=operations.is_plane(look, plate, c.homography))
-            for c, plate in zip(found, plates, strict=True)
+        was_deep = self.is_deep
+        start = found if was_deep else self.exactly(look, found)
+        plates = self.looks(c.plate_index for c in found)
+        flat = [
+            self.operations.is_plane(look, plate, c.homography)
+            for c, plate in zip(start, plates, strict=True)
         ]
-        closer = {c.plate_index: c for c in self.closer(look, [c for c in found if not c.is_plane])}
-        found = [closer.get(c.plate_index, c) for c in found]
+        deep = [c for c, is_flat in zip(found, flat, strict=True) if not is_flat]
+        closer = iter(self.closer(look, deep))
+        chosen = [
+            replace(c, is_plane=True) if is_flat else next(closer)
+            for c, is_flat in zip(start, flat, strict=True)
+        ]
+        self.is_deep = not chosen[0].is_plane
+        unfinished = [was_deep or not c.is_plane for c in chosen]
+        exact = iter(self.exactly(look, [c for c, u in zip(chosen, unfinished, strict=True) if u]))
+        return [next(exact) if u else c for c, u in zip(chosen, unfinished, strict=True)]
+
+    def exactly(self, look: Look, found: list[Candidate]) -> list[Candidate]:
+        """With homographies by the pictures, as far as these are believable."""
+        plates = self.looks(c.plate_index for c in found)
         exact = self.exact(look, plates, [c.homography for c in found])
         sizes = self.plate_size, self.frame_size
         return [
