@@ -134,15 +134,17 @@ class TrackingAligner:
         self, look: Look, best: Candidate, found: list[Candidate], fallback: str | None
     ) -> Plate:
         """At full resolution."""
+        is_useless = fallback is not None and self.track.is_useless(best.fit.residual)
+        if is_useless:
+            best = replace(best, is_plane=True)  # not worth the work of bending it
         layers = self.layers(look, best, [] if self.alone else found)
-        composed = self.operations.compose(look, layers)
+        operations = self.operations
+        composed = operations.nothing() if is_useless else operations.compose(look, layers)
         is_holed = best.is_plane and composed.share < 1 - WORTH_SHARE
         if self.alone:
             self.alone -= 1
         elif found and (len(layers) > 1 or is_holed) and not composed.is_fused:
             self.alone = REST
-        if fallback and self.track.is_useless(best.fit.residual):
-            composed = self.operations.nothing()
         alignment = Alignment(
             plate_index=best.plate_index,
             keypoints=best.keypoints,
