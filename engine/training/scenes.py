@@ -40,10 +40,10 @@ HIDDEN = {"plain": 0.0, "stage": 0.5, "odd": 0.3}
 HIDDEN_ALONE = 0.1
 ADORNED = 0.35
 """How often they wear straps, badges and the like, whatever the look."""
-CARRIED = 0.35
+CARRIED = 0.2
 """How often they carry something or wear it on the head; where no plate could tell,
 CARRIED_ALONE."""
-CARRIED_ALONE = 0.15
+CARRIED_ALONE = 0.1
 FAR_SHARE = 0.1
 """Of the plates, were taken from so far away or so obliquely that they lack detail."""
 ALIGNED_SHARE = 0.6
