@@ -117,10 +117,11 @@ def test_frames_are_composed_of_foreground_and_background(material):
 
 @pytest.mark.parametrize("look", ["plain", "stage", "odd"])
 def test_plain_people_look_as_they_were_rendered(places, tmp_path, look, monkeypatch):
-    """Pure red here, but for straps and badges; others are dressed, tinted and disguised, more
-    often than not."""
+    """Pure red here, but for straps and badges and what they carry; others are dressed, tinted and
+    disguised, more often than not."""
     for module in (scenes_one_by_one, gpu_people):
-        monkeypatch.setattr(module, "ADORNED", 0.0)
+        for share in ("ADORNED", "CARRIED"):
+            monkeypatch.setattr(module, share, 0.0)
     rgba = np.zeros((60, 40, 4), np.uint8)
     rgba[:, 5:35, 2:] = 255
     cv2.imwrite(str(tmp_path / "red.png"), rgba)
