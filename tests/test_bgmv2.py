@@ -33,6 +33,9 @@ pytestmark = pytest.mark.usefixtures("no_gpu")
 ALIGNMENT = Alignment(0, 0, 0, 0, 0.0, 1.0, None, IDENTITY)
 PATCHES = 40
 """Refined per picture, of some 400 and more."""
+SIZES = ((1, 160, 224), (3, 128, 96), (2, 64, 96), (1, 64, 96))
+"""Batch, height, width of what runtimes are compared on, those of `check_parity` first."""
+CLEAR = 2e-5
 
 
 def exercised(network):
@@ -46,10 +49,35 @@ def exercised(network):
     return network.eval()
 
 
+def clearness(network) -> float:
+    """How far apart the errors are of the last patch that is refined and of the first that is not:
+    nearer than runtimes agree, and they refine other patches."""
+    refiner, choose, gaps = network.refiner, network.refiner.choose, []
+
+    def noted(error):
+        last, next_one = error.topk(PATCHES + 1, dim=1).values[:, -2:].unbind(1)
+        gaps.append(float((last - next_one).min()))
+        return choose(error)
+
+    refiner.choose = noted
+    with torch.no_grad():
+        for batch, height, width in SIZES:
+            network(*example_inputs(batch, height, width, height, network.INPUTS))
+    refiner.choose = choose
+    return min(gaps)
+
+
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(0)
-    return exercised(BackgroundMattingV2("mobilenetv2", sample_pixels=16 * PATCHES))
+    """The first of several random ones in which it is clear what is to be refined."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        found = exercised(BackgroundMattingV2("mobilenetv2", sample_pixels=16 * PATCHES))
+        copy = BackgroundMattingV2("mobilenetv2", sample_pixels=16 * PATCHES)
+        copy.load_state_dict(found.state_dict())
+        if min(clearness(found), clearness(deployable(copy))) > CLEAR:
+            return found
+    raise AssertionError("none is clear")
 
 
 @pytest.fixture(scope="module")
