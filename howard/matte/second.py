@@ -20,7 +20,7 @@ DOUBTED = 0.25
 average."""
 UNSURE = 0.5
 """Confidence below which frame and plate may be swapped. It is no less if they are right then."""
-SURER = 0.15
+SURER = 0.25
 """By how much."""
 SOMEBODY = 0.01
 """Mean alpha of a matte that shows a person."""
