@@ -76,8 +76,6 @@ class Matting:
         with side.stream(frame):
             frames, plates = side.take(frame), side.take(plate)
             covers = side.ones(frames.shape[:-1]) if coverage is None else side.take(coverage)
-            if covers.dtype == np.bool_:
-                covers = covers.astype(np.uint8)
             check(frames, plates, covers)
             if is_single := frames.ndim == 3:
                 frames, plates, covers = frames[None], plates[None], covers[None]
@@ -204,11 +202,11 @@ def check(frames: Array, plates: Array, covers: Array) -> None:
         raise InputError(
             f"frame is {frames.dtype}{list(frames.shape)}: give uint8 (H, W, 3) or (N, H, W, 3)"
         )
-    for name, array, shape in (
-        ("plate", plates, frames.shape),
-        ("coverage", covers, frames.shape[:-1]),
+    for name, array, shape, types in (
+        ("plate", plates, frames.shape, (np.uint8,)),
+        ("coverage", covers, frames.shape[:-1], (np.uint8, np.bool_)),
     ):
-        if array.shape != shape or array.dtype != np.uint8:
+        if array.shape != shape or array.dtype not in types:
             raise InputError(
                 f"{name} is {array.dtype}{list(array.shape)}: give uint8 {list(shape)}, "
                 "as the frame"

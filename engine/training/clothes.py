@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engine.training.people import Foreground
+from engine.training.people import Foreground, fixed
 from engine.training.textures import Image
 
 LINE, BADGE, DISC = range(3)
@@ -65,7 +65,7 @@ def robed(rng: np.random.Generator, layer: Foreground, cloth: Image) -> Foregrou
         ]
     )
     alpha = np.zeros((height, width), np.float32)
-    cv2.fillPoly(alpha, [np.round(curve * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    cv2.fillPoly(alpha, [fixed(curve)], 1.0, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(alpha, (0, 0), rng.choice([0.4, 0.7, 1.0]))
     alpha = np.asarray(soft, np.float32)[..., None]
     across = np.arange(width, dtype=np.float32)
@@ -112,7 +112,6 @@ def mark(
 ) -> None:
     """Draws one of them on (H, W, 4): a line that bends, a turned rectangle or an ellipse about
     `at`, xy, sized for somebody as tall as that many pixels."""
-    fixed = lambda v: np.round(np.asarray(v) * 16).astype(np.int32)  # noqa: E731
     middle = np.array(at)
     kind = rng.choice(list(KINDS), p=list(KINDS.values()))
     if kind == LINE:
@@ -129,7 +128,7 @@ def mark(
         box = cv2.boxPoints((at, tuple((2 * sides).tolist()), degrees))
         cv2.fillPoly(picture, [fixed(box)], colour, cv2.LINE_AA, 4)
     else:
-        centre, axes = fixed(at).tolist(), fixed(sides).tolist()
+        centre, axes = fixed(middle).tolist(), fixed(sides).tolist()
         cv2.ellipse(picture, centre, axes, degrees, 0, 360, colour, -1, cv2.LINE_AA, 4)
 
 

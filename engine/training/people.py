@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -106,6 +107,11 @@ def cropped(frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     return [frame[box] for frame in frames]
 
 
+def fixed(points: NDArray[Any]) -> NDArray[np.int32]:
+    """As OpenCV draws with 4 bits after the point."""
+    return np.round(points * 16).astype(np.int32)
+
+
 def outline(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
     """A wobbly closed curve, (64, 2) xy."""
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
@@ -125,10 +131,8 @@ def silhouette(rng: np.random.Generator, height: int, width: int) -> NDArray[np.
     alpha = np.zeros((height, width), np.float32)
     cx, half = rng.uniform(0.2, 0.8) * width, rng.uniform(0.12, 0.3) * height
     top, head = rng.uniform(0.1, 0.5) * height, half * rng.uniform(0.3, 0.5)
-    shift = 4
-    fixed = lambda *p: np.round(np.array(p) * 2**shift).astype(np.int32)  # noqa: E731
-    axes, centre = fixed(head, head * 1.3).tolist(), fixed(cx, top).tolist()
-    cv2.ellipse(alpha, centre, axes, rng.uniform(-20, 20), 0, 360, 1.0, -1, cv2.LINE_AA, shift)
+    axes, centre = (fixed(np.array(xy)).tolist() for xy in ((head, head * 1.3), (cx, top)))
+    cv2.ellipse(alpha, centre, axes, rng.uniform(-20, 20), 0, 360, 1.0, -1, cv2.LINE_AA, 4)
     shoulder = top + head * rng.uniform(1.3, 1.8)
     left, right = half * rng.uniform(0.7, 1.3, 2)
     trunk = [
@@ -139,7 +143,7 @@ def silhouette(rng: np.random.Generator, height: int, width: int) -> NDArray[np.
         [cx - left, height * 1.1],
         [cx - half, shoulder + half * 0.2],
     ]
-    cv2.fillPoly(alpha, [fixed(*trunk)], 1.0, cv2.LINE_AA, shift)
+    cv2.fillPoly(alpha, [fixed(np.array(trunk))], 1.0, cv2.LINE_AA, 4)
     for side in (-1, 1):
         if rng.random() < 0.4:
             joint = np.array([cx + side * half * 0.9, shoulder + half * 0.3])
@@ -165,7 +169,7 @@ def hair(
         start = np.array(centre) + radius * np.array([0.9 * np.cos(at), 1.15 * np.sin(at)])
         heading = at + curl * steps + rng.normal(0, 0.3) + rng.normal(0, 0.5) * steps**2
         step = np.stack([np.cos(heading), np.sin(heading)], 1) * radius * rng.uniform(0.1, 0.8) / 8
-        points = np.round((start + np.cumsum(step, 0)) * 16).astype(np.int32)
+        points = fixed(start + np.cumsum(step, 0))
         opacity = float(strength * rng.uniform(0.5, 1))
         cv2.polylines(strands, [points], False, opacity, 1, cv2.LINE_AA, 4)
     return strands

@@ -19,7 +19,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 @functools.cache
 def cpu_has_bfloat16() -> bool:
-    found: Mapping[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # older torch has none: then fp32
+    """Whether its processor computes in it."""
+    # An older torch cannot tell: fp32 then.
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.training.people import Foreground, drawn, ramp
+from engine.training.people import Foreground, drawn, fixed, ramp
 from engine.training.textures import Image
 
 Points = NDArray[np.float64]
@@ -89,11 +89,6 @@ def coloured(
     side = live.shape[1] // 4
     elsewhere = np.roll(live, rng.integers(-side, side + 1), axis=1)  # for its texture
     return np.asarray(behind + (elsewhere - behind) * share, np.float32)
-
-
-def fixed(points: Points) -> NDArray[np.int32]:
-    """As OpenCV draws with 4 bits after the point."""
-    return np.round(points * 16).astype(np.int32)
 
 
 def draw_thing(
