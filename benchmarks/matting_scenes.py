@@ -11,7 +11,7 @@ for `benchmarks.quality` to show. Conventions as in `howard.frames`.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,7 +24,7 @@ from engine.training import camera, textures
 from engine.training.clothes import camouflage, robed
 from engine.training.material import Material
 from engine.training.people import Foreground, outline
-from engine.training.places import MARGIN, misalign, photograph
+from engine.training.places import MARGIN, from_elsewhere, misalign, photograph
 from engine.training.scenes import cast_shadow, composite
 from engine.training.textures import Image
 from engine.training.things import hold
@@ -69,7 +69,8 @@ class Kind:
     """The place is full of lamps, and the person wears a robe of glitter or the like."""
     person: bool = True
     plate: str = "place"
-    """What the clean plate shows: the place, another ("other"), or there is "none"."""
+    """What the clean plate shows: the place, another ("other"), the place so that nothing aligns it
+    ("unaligned"), or there is "none"."""
 
 
 KINDS = {
@@ -86,6 +87,7 @@ KINDS = {
     # On a plane it would be too easy.
     "nobody": Kind(parallax=0.01, person=False),
     "missing-plate": Kind(plate="none"),
+    "unaligned-plate": Kind(plate="unaligned"),
     "wrong-plate": Kind(plate="other"),
 }
 
@@ -143,6 +145,8 @@ class Scene:
         }
         if self.kind.plate == "none":
             self.plates["aligned"] = self.plates["none"]
+        if self.kind.plate == "unaligned":
+            self.plates["aligned"] = [replace(none, unaligned=self.astray())] * frames
 
     def takes(self) -> tuple[Image, Image]:
         """The place in both takes, with its margin, in one light."""
@@ -245,6 +249,11 @@ class Scene:
         noisy = levels(picture + grain * (0.5 + picture))
         coded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1]
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+
+    def astray(self) -> Pixels:
+        """The first frame of the clean plate as if from a viewpoint far off."""
+        picture = self.clean_plate[0].astype(np.float32) / np.float32(255)
+        return levels(from_elsewhere(self.apart(), picture))
 
     def aligned(self) -> list[Plate]:
         """By Howard's aligner, in the order of the frames."""

@@ -47,6 +47,8 @@ def load_checkpoint(path: Path, name: str | None = None) -> tuple[str, Network]:
     if name not in NETWORKS:
         raise WeightsError(f"{path}: there is no network {name!r}; known are {', '.join(NETWORKS)}")
     network = network_for(name, weights)
+    if name in WEIGHTS_OF:  # it may do without parts of the other
+        weights = {key: weights[key] for key in network.state_dict() if key in weights}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

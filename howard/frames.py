@@ -99,6 +99,9 @@ class Plate(Noun):
     shown: Any = None
     """The frame's view, and what else the aligner wants to see again with the matte:
     `Aligner.observe` takes the plate."""
+    unaligned: Any = None
+    """(H', W', 3) RGB, any size: the clean-plate frame as it was filmed. Where coverage is 0 the
+    network sees there what the place looks like."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -385,7 +385,7 @@ def test_the_sample_is_aligned_within_a_pixel():
         true = truth.homography_frame_from_plate(frame.index, plate.alignment.plate_index)
         at = project(np.linalg.inv(true), corners(*size))
         errors.append(np.linalg.norm(project(homography(plate), at) - corners(*size), axis=1))
-        flat += not align.search.is_deep
+        flat += not align.search.polish.is_deep
     shot.close()
     align.close()
     assert np.median(errors) < 0.3

@@ -107,6 +107,51 @@ def test_what_lies_under_a_hole_of_the_plate_does_not_matter(network):
     assert alpha[:, 288:].mean() < 0.5
 
 
+@pytest.fixture
+def fed(network, monkeypatch):
+    """What the network is given."""
+    feeds = {}
+
+    class Session:
+        def run(self, outputs, given):
+            feeds.update(given)
+            return session.run(outputs, given)
+
+    session = network.session
+    monkeypatch.setattr(network, "session", Session())
+    return feeds
+
+
+def half_covered(size, unaligned):
+    """A frame, and a plate of which the left half is missing, of level 90 elsewhere."""
+    frame, plate, _ = scene(*size)
+    coverage = np.ones(size[::-1], np.uint8)
+    coverage[:, : size[0] // 2] = 0
+    plate[:] = 90 * coverage[..., None]
+    return [Frame(0, 0.0, frame)], [Plate(plate, coverage, ALIGNMENT, unaligned=unaligned)]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1500, 900), (20, 300)])
+def test_where_nothing_is_covered_the_network_sees_the_unaligned_plate(network, fed, size):
+    view = np.full((*size, 3), 200, np.uint8)
+    network(*half_covered((640, 352), view))
+    small = fed["small_plate"][0]
+    assert small.shape == (3, 320, 576)
+    assert small[:, :, :200] == pytest.approx(200 / 255)
+    assert small[:, :, 300:] == pytest.approx(90 / 255, abs=0.005)
+    assert fed["plate"][0, :, :, :220].max() == 0
+    assert fed["small_coverage"][0, :, :, :200].max() == 0
+
+
+def test_an_unaligned_plate_that_is_not_known_or_not_taken_is_black(network, fed, monkeypatch):
+    network(*half_covered((640, 352), None))
+    expected = fed["small_plate"].copy()
+    assert expected[0, :, :, :200].max() == 0
+    monkeypatch.setattr(network, "takes_unaligned", 0)
+    network(*half_covered((640, 352), np.full((64, 64, 3), 200, np.uint8)))
+    assert np.array_equal(fed["small_plate"], expected)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [

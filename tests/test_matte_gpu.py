@@ -191,10 +191,10 @@ def test_a_matte_comes_down_as_the_cpu_packs_it(host_gpu, on_onnxruntime, bit_de
 # Its inputs
 
 
-def feeds_of(host_gpu, needs, frame, plate, coverage):
+def feeds_of(host_gpu, needs, frame, *plate):
     """Inputs as float32 on the host, of a picture that lies in the last slot of two."""
     inputs = DeviceInputs(needs, 2, *frame.shape[1::-1])
-    inputs.put(1, *(host_gpu.asarray(a) for a in (frame, plate, coverage)))
+    inputs.put(1, *(host_gpu.asarray(a) for a in (frame, *plate)))
     return {k: host_gpu.asnumpy(v)[1].astype(np.float32) for k, v in inputs.feeds(2).items()}
 
 
@@ -238,6 +238,29 @@ def test_inputs_are_padded_and_shrunk_as_on_the_cpu(host_gpu, size):
         elif name == "plate":
             difference = difference[(pad[2] > 0) | (pad[3] == 0)]
         assert difference.max() < LEVEL, name
+
+
+@pytest.mark.parametrize("size", [(1001, 563), (160, 90)])
+@pytest.mark.parametrize("of_view", [(700, 420), (90, 160)])
+def test_where_nothing_is_covered_the_unaligned_plate_is_seen_as_on_the_cpu(
+    host_gpu, size, of_view
+):
+    frame, plate, _ = scene(*size)
+    view = scene(*of_view, seed=1)[0]
+    coverage = np.zeros(size[::-1], np.uint8)
+    coverage[:, size[0] * 3 // 4 :] = 1
+    plate[:] = 90 * coverage[..., None]
+    needs = replace(NEEDS, takes_unaligned=1)
+    there = feeds_of(host_gpu, needs, frame, plate, coverage, view)["small_plate"]
+    without = feeds_of(host_gpu, replace(NEEDS, takes_unaligned=0), frame, plate, coverage, view)[
+        "small_plate"
+    ]
+    base = there.shape[:0:-1]
+    expected = shrunk(view, base).transpose(2, 0, 1) / np.float32(255)
+    left, right = np.s_[..., : base[0] // 4], np.s_[..., base[0] * 7 // 8 :]
+    assert np.abs(there[left] - expected[left]).max() < LEVEL
+    assert np.abs(there[right] - 90 / 255).max() < LEVEL
+    assert without[left].max() == 0
 
 
 def test_a_network_that_knows_no_holes_has_them_all_filled(host_gpu):

@@ -115,11 +115,11 @@ def test_coarse_pictures_lead_there_from_far_where_little_is_to_be_seen():
     start = moved(6, 6, size) @ truth
     assert off_by(start, truth, size) > 4
     assert search.operations.exact(frame, [plate], [start], photometric.CLOSE) == [None]
-    found = search.exact(frame, [plate, plate], [start, truth])
+    found = search.polish.exact(frame, [plate, plate], [start, truth])
     assert all(off_by(homography, truth, size) < 0.5 for homography in found)
     # From where nothing leads there, it stays.
     beside = np.array([[1, 0, 5000.0], [0, 1, 0], [0, 0, 1]])
-    stayed, right = search.exact(frame, [plate, plate], [beside, start])
+    stayed, right = search.polish.exact(frame, [plate, plate], [beside, start])
     assert (stayed == beside).all()
     assert off_by(right, truth, size) < 0.5
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 GROUPS = 8
 """Of channels, each with a difference of its own."""
+LENGTH_NOISE = 1e-3
+"""Of a feature's squared length: nothing is like nothing."""
 
 
 def differences(frame: Tensor, plate: Tensor, radius: int) -> Iterator[Tensor]:
@@ -83,3 +85,36 @@ class Compare(nn.Module):
         a, b = self.embed(frame).float(), self.embed(plate).float()
         best = BestMatch.apply if self.training else best_match
         return torch.cat([best(a, b, self.radius), (a - b).abs()], 1)
+
+
+class GlobalMatch(nn.Module):
+    """Where the plate shows what the frame shows, wherever that is: for plates that no warp aligns.
+
+    The comparison with all of a reference is that of Voigtlaender et al., *FEELVOS* (CVPR 2019).
+    """
+
+    def __init__(self, channels: int, groups: int = 4, embedding: int = 16) -> None:
+        super().__init__()
+        self.groups = groups
+        self.embed = nn.Conv2d(channels, groups * embedding, 1)
+        self.outputs = groups
+
+    def forward(self, frame: Tensor, plate: Tensor, shown: Tensor) -> Tensor:
+        """frame, plate: features (N, C, H, W); shown: (N, 1, H, W), 1 where the plate shows
+        anything. Returns (N, groups, H, W): in each group of channels the largest cosine of the
+        frame's feature and any of the plate's; -1 where that shows nothing at all."""
+        n, _, h, w = frame.shape
+        a, b = self.units(frame), self.units(plate)
+        # One more number each: their product takes what is not shown out of the running.
+        unseen = (2 * (shown - 1)).reshape(n, 1, 1, h * w).expand(n, self.groups, 1, h * w)
+        a, b = torch.cat([a, torch.ones_like(unseen)], 2), torch.cat([b, unseen], 2)
+        return (
+            torch.matmul(a.transpose(2, 3), b).amax(3).clamp(min=-1).reshape(n, self.groups, h, w)
+        )
+
+    def units(self, features: Tensor) -> Tensor:
+        """(N, groups, embedding, H * W), of length 1."""
+        n, _, h, w = features.shape
+        # In fp32 even under autocast: what is alike differs in the last digits.
+        x = self.embed(features).float().reshape(n, self.groups, -1, h * w)
+        return x * torch.rsqrt((x * x).sum(2, keepdim=True) + LENGTH_NOISE)

@@ -8,7 +8,9 @@ edges and hair from the base's hidden features.
 What makes it expect misalignment: frame and plate go through one shared encoder, and at
 1/4, 1/8 and 1/16 of the base size the trunk receives the *smallest* difference of their
 features within a few pixels (`best_match`), not the difference at the same pixel. An
-object that parallax moved finds its match nearby and is explained; a person is not.
+object that parallax moved finds its match nearby and is explained; a person is not. And at
+1/16 it is told how well anything in the plate matches (`GlobalMatch`), wherever that is: where no
+plate is aligned the network still gets to see the place as the clean plate shows it.
 The two-part shape follows Lin et al., *Real-Time High-Resolution Background Matting*
 (CVPR 2021); the neighbourhood comparison is ours.
 """
@@ -23,7 +25,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.networks.best_match import Compare
+from engine.networks.best_match import Compare, GlobalMatch
 from howard.matte.holes import GUESS_PERCENT
 
 BASE_MULTIPLE = 32
@@ -52,6 +54,8 @@ class Size:
     """Channels that the base hands to the refinement."""
     refinement: int
     """Channels at a quarter of the full size."""
+    around: int
+    """Channels at an eighth of it, where the refinement sees what is around; 0 for none."""
     base_pixels: int
     """Area of the small inputs at most: the size of the pictures that the base was trained on, as
     far as how large people stand in them. Smaller frames go in as they are."""
@@ -59,8 +63,8 @@ class Size:
     """Whether the base, once it has learnt, looks at the mirror images too."""
 
 
-DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 576 * 320, both_ways=True)
-FAST = replace(DEFAULT, base_pixels=448 * 256, both_ways=False)
+DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 64, 576 * 320, both_ways=True)
+FAST = replace(DEFAULT, around=0, base_pixels=448 * 256, both_ways=False)
 """For work near real time on a CPU, with the weights of the default: a network with half of the
 parameters was quicker still, and knew little of people."""
 
@@ -88,6 +92,33 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
+def separable(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
+    """A convolution of `side` x `side` in each channel, then one across them (Howard et al.,
+    *MobileNets*, 2017), batch normalisation: wide for its parameters."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, inputs, side, stride, side // 2, groups=inputs, bias=False),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class Surroundings(nn.Module):
+    """What is around each pixel of (N, channels, h, w), seen at half of the size with `inner`
+    channels: the same shape."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.down = separable(channels, inner, 3, stride=2)
+        self.first, self.second = (separable(inner, inner, 5) for _ in range(2))
+        self.up = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.down(x))
+        y = F.relu(y + self.first(y))
+        y = F.relu(y + self.second(y))
+        return resize_like(self.up(y), x)
+
+
 def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     """Bilinear, pixel centres at (x + 0.5) * s - 0.5."""
     return F.interpolate(x, size=reference.shape[2:], mode="bilinear", align_corners=False)
@@ -99,6 +130,14 @@ def shuffled_up(x: Tensor, times: int) -> Tensor:
     n, _, h, w = x.shape
     rows = x.reshape(n, times, times, h, w).permute(0, 1, 3, 4, 2).reshape(n, times, h, times * w)
     return rows.permute(0, 2, 1, 3).reshape(n, 1, times * h, times * w)
+
+
+def enlarged(x: Tensor, times: int) -> Tensor:
+    """Each pixel of (N, C, H, W) a square of as many. As pictures of one channel: a convolution's
+    few channels ONNX Runtime enlarges with those that its BLOCK puts beside them."""
+    n, c, h, w = x.shape
+    pictures = F.interpolate(x.reshape(n * c, 1, h, w), scale_factor=float(times))
+    return pictures.reshape(n, c, times * h, times * w)
 
 
 class Joined(nn.Module):
@@ -129,8 +168,10 @@ class Base(nn.Module):
             Compare(channels, radius)
             for channels, radius in zip(size.encoder[1:], size.radii, strict=True)
         )
+        self.anywhere = GlobalMatch(e16)
         c4, c8, c16 = (c.outputs for c in (self.compare4, self.compare8, self.compare16))
-        self.join16, self.join8 = Joined(e16 + c16 + 1), Joined(e16 + e8 + c8 + 1)
+        self.join16 = Joined(e16 + c16 + self.anywhere.outputs + 1)
+        self.join8 = Joined(e16 + e8 + c8 + 1)
         self.join4, self.join2 = Joined(e8 + e4 + c4 + 1), Joined(e4 + 2 * e2 + 1)
         self.trunk16 = nn.Sequential(conv(self.join16.outputs, t16), Residual(t16), Residual(t16))
         self.trunk32 = nn.Sequential(conv(t16, t32, 2), Residual(t32), Residual(t32))
@@ -155,7 +196,9 @@ class Base(nn.Module):
         x16 = self.encode16(x8)
         covered = [F.avg_pool2d(coverage, k) for k in (2, 4, 8, 16)]
         c16 = self.compare16(x16[:n], x16[n:]) * covered[3]
-        y16 = self.trunk16(self.join16([x16[:n], c16], covered[3]))
+        shown = (F.max_pool2d(plate, 16).amax(1, keepdim=True) > 0).float()
+        anywhere = self.anywhere(x16[:n], x16[n:], shown)
+        y16 = self.trunk16(self.join16([x16[:n], c16, anywhere], covered[3]))
         y = self.trunk32(y16)
         y = self.trunk32b(y + self.context(y.mean((2, 3)))[:, :, None, None])
         y = self.decode16(torch.cat([resize_like(y, y16), y16], 1))
@@ -185,15 +228,24 @@ class Refinement(nn.Module):
 
     Where the plate is aligned, frame - plate = alpha (F - B), so that their product with the step
     F - B, over the step's square, is alpha itself: it tells strands that the base is too small for.
+    And as alpha is nearly linear in the frame's colours wherever F and B are (Levin et al., *A
+    Closed-Form Solution to Natural Image Matting*, 2008), each square of pixels is told its
+    slopes, by which the frame's own detail enters, and that product's. What is a strand and what
+    a plate that is a little off, the surroundings tell, at an eighth of the size. `quick` leaves
+    out both.
     """
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         channels = size.refinement
+        self.quick = size.around == 0
         self.from_frame = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1)
         self.from_plate = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1, bias=False)
         self.from_difference = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1, bias=False)
         self.from_base = nn.Conv2d(4 + size.hidden, channels, 3, 1, 1, bias=False)
+        if size.around:
+            self.around = Surroundings(channels, size.around)
+            self.slopes = nn.Conv2d(channels, 4, 1)
         self.second = conv(channels, channels)
         self.last = nn.Conv2d(channels, FULL_MULTIPLE**2, 3, 1, 1)
 
@@ -203,11 +255,21 @@ class Refinement(nn.Module):
         """Full-size pictures, the base's output, and its step of colours at full size; returns the
         logit of alpha (N, 1, H, W)."""
         y = self.from_frame(frame) + self.from_plate(plate)
-        along = self.from_difference((frame - plate) * step)
-        y = y + along * resize_like(inverse_square(logits[:, 1:]), y)
+        along = (frame - plate) * step
+        over = resize_like(inverse_square(logits[:, 1:]), y)
+        y = y + self.from_difference(along) * over
         y = y + self.from_base(torch.cat([resize_like(x, y) for x in (logits, hidden)], 1))
-        y = self.last(self.second(F.relu(y)))
-        return resize_like(logits[:, :1], frame) + shuffled_up(y, FULL_MULTIPLE)
+        y = F.relu(y)
+        if not self.quick:
+            y = F.relu(y + self.around(y))
+        y = self.second(y)
+        logit = resize_like(logits[:, :1], frame) + shuffled_up(self.last(y), FULL_MULTIPLE)
+        if not self.quick:
+            slopes = self.slopes(y)
+            slopes = torch.cat([slopes[:, :3], slopes[:, 3:] * over], 1)
+            detail = torch.cat([frame, along.sum(1, keepdim=True)], 1)
+            logit = logit + (enlarged(slopes, FULL_MULTIPLE) * detail).sum(1, keepdim=True)
+        return logit
 
 
 class HowardNetwork(nn.Module):
@@ -215,7 +277,8 @@ class HowardNetwork(nn.Module):
 
     Colours are RGB in [0, 1]; coverage is 1 where the plate has data, 0 elsewhere, and the
     plate must be 0 where coverage is 0. The `small` inputs are the same pictures at the base
-    size (multiples of BASE_MULTIPLE), the others at full size (multiples of FULL_MULTIPLE).
+    size (multiples of BASE_MULTIPLE), the others at full size (multiples of FULL_MULTIPLE); but
+    where coverage is 0 the small plate may hold what the clean plate shows there unaligned.
     """
 
     INPUTS = ("frame", "plate", "small_frame", "small_plate", "small_coverage")
@@ -228,6 +291,7 @@ class HowardNetwork(nn.Module):
             "full_multiple": FULL_MULTIPLE,
             "base_pixels": size.base_pixels,
             "guess_percent": GUESS_PERCENT,
+            "takes_unaligned": 1,
         }
         self.both_ways = size.both_ways
         self.base = Base(size)
@@ -236,6 +300,8 @@ class HowardNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.zeros_(self.refinement.last.weight)
+        if size.around:
+            nn.init.zeros_(self.refinement.slopes.weight)
         nn.init.normal_(self.base.head.weight, std=0.01)
         nn.init.normal_(self.base.doubt.weight, std=0.01)
 

@@ -168,25 +168,33 @@ class Scenes(IterableDataset):
 
 def stack(samples: list[Sample], ratio: int) -> tuple[Tensor, ...]:
     """Samples as `network_inputs`."""
-    frame, plate, coverage, alpha, foreground = (
+    frame, plate, coverage, alpha, foreground, unaligned = (
         torch.from_numpy(np.stack(field))
         .reshape(len(samples), *field[0].shape[:2], -1)
         .permute(0, 3, 1, 2)
         .contiguous()
         for field in zip(*samples, strict=True)
     )
-    return network_inputs(frame, plate, coverage, alpha, foreground, ratio)
+    return network_inputs(frame, plate, coverage, alpha, foreground, unaligned, ratio)
 
 
 def network_inputs(
-    frame: Tensor, plate: Tensor, coverage: Tensor, alpha: Tensor, foreground: Tensor, ratio: int
+    frame: Tensor,
+    plate: Tensor,
+    coverage: Tensor,
+    alpha: Tensor,
+    foreground: Tensor,
+    unaligned: Tensor,
+    ratio: int,
 ) -> tuple[Tensor, ...]:
-    """true alpha and foreground, then the network's inputs: frame, plate and the small ones."""
-    small_frame, small_plate, seen, reached = (
+    """true alpha and foreground, then the network's inputs: frame, plate and the small ones, of
+    which the plate is the unaligned one where nothing is covered."""
+    small_frame, small_plate, small_unaligned, seen, reached = (
         F.avg_pool2d(x, ratio) if ratio > 1 else x
-        for x in (frame, plate, (coverage == 1).float(), (coverage > 0).float())
+        for x in (frame, plate, unaligned, (coverage == 1).float(), (coverage > 0).float())
     )
     seen, reached = ((x > 0.999).float() for x in (seen, reached))
     guess = GUESS_PERCENT / 100
     covered = guess * reached + (1 - guess) * seen
-    return alpha, foreground, frame, plate, small_frame, small_plate * reached, covered
+    background = small_plate * reached + small_unaligned * (1 - reached)
+    return alpha, foreground, frame, plate, small_frame, background, covered

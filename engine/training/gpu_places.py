@@ -14,17 +14,18 @@ from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, smooth_field
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_shapes import OF_PLACES, Bar, Looks, Outline, Texture
-from engine.training.places import DEPTHS, MARGIN
+from engine.training.places import DEPTHS, MARGIN, MISTAKEN, TURNED, UNALIGNED, VIEWED
 
 
 class Places(NamedTuple):
-    """The backgrounds of the frames (`live`), their plates and coverage, and where in the plate is
-    what the frame shows: at x + displacement (N, 2, H, W), in pixels."""
+    """The backgrounds of the frames (`live`), their plates and coverage, where in the plate is what
+    the frame shows: at x + displacement (N, 2, H, W), in pixels, and the plates unaligned."""
 
     live: Tensor
     plate: Tensor
     coverage: Tensor
     displacement: Tensor
+    unaligned: Tensor
     reliable: Which
     plausible: Which
 
@@ -43,8 +44,9 @@ def make_places(
     # Where y of the plate went, to first order: the flow is smooth.
     displacement = (shift - flow)[inside]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
-    if material.views and (kind == "pair").any():
-        which = kind == "pair"
+    missing = kind == "missing"
+    which = (kind == "pair") | (missing & draw.chance(VIEWED))
+    if material.views and which.any():
         at = draw.index(np.flatnonzero(which))
         pair = real_pairs(draw.only(which), material, height, width)
         live, plate, coverage, displacement = (
@@ -56,9 +58,13 @@ def make_places(
     plate = draw.change(plate, wrong, lambda d, x: whole(d, material, x, looks[wrong]))
     holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.5)
     coverage = draw.change(coverage, holes, uncovered)
-    there = draw.tensor((kind != "missing").astype(np.float32))
-    plausible = (kind != "missing") & ~wrong
-    return Places(live, plate * there, coverage * there, displacement, mild & plausible, plausible)
+    mistaken = missing & draw.chance(MISTAKEN)
+    view = draw.change(plate, mistaken, lambda d, x: whole(d, material, x, looks[mistaken]))
+    known = draw.tensor(draw.chance(UNALIGNED).astype(np.float32))
+    unaligned = from_elsewhere(draw, view) * known
+    there, plausible = draw.tensor((~missing).astype(np.float32)), ~missing & ~wrong
+    seen = plate * there, coverage * there
+    return Places(live, *seen, displacement, unaligned, mild & plausible, plausible)
 
 
 def whole(draw: Draw, material: DeviceMaterial, like: Tensor, looks: Looks) -> Tensor:
@@ -182,6 +188,26 @@ def homographies(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     right = np.concatenate([target[..., 0], target[..., 1]], 1)
     solved = np.linalg.solve(np.concatenate([across, down], 1), right[..., None])
     return np.concatenate([solved[..., 0], np.ones((n, 1))], 1)
+
+
+def from_elsewhere(draw: Draw, view: Tensor) -> Tensor:
+    """`places.from_elsewhere`."""
+    height, width = view.shape[2:]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    middle = np.array([width, height]) / 2
+    turned = draw.chance(TURNED)
+    angle = np.where(turned, draw.uniform(-np.pi, np.pi), 0.12 * draw.normal())
+    c, s = np.cos(angle), np.sin(angle)
+    turns = np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], -2)
+    size = np.exp(draw.uniform(-0.6, 0.6))[:, None, None]
+    moved = middle * (1 + 0.4 * draw.normal(1, 2)) + ((corners - middle) @ turns) * size
+    moved = moved + 0.1 * draw.normal(4, 2) * middle
+    there = homographies(corners, moved).reshape(-1, 3, 3)
+    h = draw.tensor(np.linalg.inv(there).reshape(-1, 9)).reshape(-1, 9, 1, 1).split(1, 1)
+    xs, ys = pixel_grid(height, width, draw.device)
+    scale = h[6] * xs + h[7] * ys + h[8]
+    x, y = (h[0] * xs + h[1] * ys + h[2]) / scale, (h[3] * xs + h[4] * ys + h[5]) / scale
+    return warped(view, x, y, "reflection")
 
 
 def real_pairs(

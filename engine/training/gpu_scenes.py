@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     coverage: Tensor
     alpha: Tensor
     foreground: Tensor
+    unaligned: Tensor
 
 
 class Composites(NamedTuple):
@@ -81,6 +82,8 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks) 
     far = draw.chance(FAR_SHARE)
     plate = draw.change(plate, far, lambda d, x: blur(d, x, d.uniform(0.0015, 0.006) * width))
     plate = expose(draw, plate)
+    view = scene.places.unaligned
+    unaligned = expose(draw, plate_light(shot_light(view))) * (view.amax(1, keepdim=True) > 0)
     covered = (scene.places.coverage > 0.99).float()
     refined = draw.chance(ALIGNED_SHARE) & (kind != "missing")
     if refined.any():
@@ -92,7 +95,8 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks) 
     plate, reached = filled(plate, covered, REACH * max(height, width))
     guess = GUESS_PERCENT / 100
     coverage = guess * reached + (1 - guess) * covered
-    return Batch(frame, plate * reached, coverage, scene.alpha, shot_light(scene.foreground))
+    foreground = shot_light(scene.foreground)
+    return Batch(frame, plate * reached, coverage, scene.alpha, foreground, unaligned)
 
 
 def composites(

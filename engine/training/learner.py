@@ -22,6 +22,8 @@ STATISTICS_FROM = 24
 """Batches."""
 UPDATES = 8
 """Of the refinement for each batch, while it learns alone."""
+QUICK = 0.3
+"""Of them, are of the quick one, which a smaller network with the same weights is."""
 
 
 class Learner:
@@ -59,8 +61,10 @@ class Learner:
         self.windows.add(network, batch)
         difference = torch.zeros(())
         for _ in range(UPDATES):
+            network.refinement.quick = bool(torch.rand(()) < QUICK)
             loss, difference = refinement_loss(network.refinement, self.windows.draw())
             self.update(loss, steps)
+        network.refinement.quick = False
         return difference
 
     def update(self, loss: Tensor, steps: int) -> None:

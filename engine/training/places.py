@@ -2,7 +2,7 @@
 
 Between the two takes near objects move by parallax, the whole plate is off by a residual
 homography and a smooth flow (rolling shutter, lens), parts are not covered; or the plate is
-missing or of another place.
+missing or of another place. Where it does not cover, the clean plate may be seen unaligned.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ from engine.training.views import ViewPair
 
 MARGIN = 0.12
 """Share of the size that the place extends beyond the frame, for warps to draw from."""
+UNALIGNED = 0.75
+"""Of the plates that do not cover all, are seen unaligned too."""
+MISTAKEN = 0.25
+"""Of the unaligned views where there is no plate, show another place."""
+VIEWED = 0.3
+"""Of the places without a plate, are real ones that were photographed twice."""
+TURNED = 0.15
+"""Of the unaligned views, are turned by any angle."""
 DEPTHS = {"objects": 0.40, "relief": 0.35, "both": 0.25}
 """What is nearer and farther in a place, and how often."""
 
@@ -36,6 +44,8 @@ class Place:
     """The plate is off by no more than a little."""
     plausible: bool = True
     """The plate shows this place at all."""
+    unaligned: Image | None = None
+    """The clean plate, or another one, from anywhere; 0 where it shows nothing."""
 
 
 def make_place(
@@ -48,7 +58,31 @@ def make_place(
 ) -> Place:
     """Both takes of the background."""
     plain = look == "plain"
-    if kind == "pair" and material.pairs:
+    place = two_takes(rng, height, width, material, kind, look)
+    holes = kind == "missing" or not place.coverage.all()
+    if holes and rng.random() < UNALIGNED:
+        view = place.plate
+        if kind == "missing" and rng.random() < MISTAKEN:
+            view = photograph(rng, height, width, material, plain)
+        place.unaligned = from_elsewhere(rng, view)
+    if kind == "missing":
+        place.plate, place.coverage = np.zeros_like(place.live), np.zeros_like(place.coverage)
+        place.reliable = place.plausible = False
+    return place
+
+
+def two_takes(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    material: Material,
+    kind: str,
+    look: str,
+) -> Place:
+    """Both, the plate still there if it is to be missing."""
+    plain = look == "plain"
+    viewed = kind == "pair" or (kind == "missing" and rng.random() < VIEWED)
+    if viewed and material.pairs:
         return real_pair(rng, height, width, material.pairs[rng.integers(len(material.pairs))])
     my, mx = int(height * MARGIN), int(width * MARGIN)
     live = photograph(rng, height + 2 * my, width + 2 * mx, material, plain)
@@ -67,13 +101,11 @@ def make_place(
     plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
     inside = np.s_[my : my + height, mx : mx + width]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
-    if kind == "missing":
-        plate, coverage = np.zeros_like(live), np.zeros_like(coverage)
-    elif kind == "wrong":
+    if kind == "wrong":
         plate = photograph(rng, height, width, material, plain)
     elif kind in ("near", "aligned") and rng.random() < 0.5:
         coverage = coverage * uncovered(rng, height, width)
-    plausible = kind not in ("missing", "wrong")
+    plausible = kind != "wrong"
     return Place(live, plate, coverage, mild and plausible, plausible)
 
 
@@ -103,6 +135,22 @@ def real_pair(rng: np.random.Generator, height: int, width: int, pair: ViewPair)
     )
     full = np.float32(255)
     return Place(live / full, plate / full, coverage / full, reliable=False)
+
+
+def from_elsewhere(rng: np.random.Generator, view: Image) -> Image:
+    """The same from a viewpoint that is not known: nearer or farther, turned, oblique."""
+    height, width = view.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+    middle = np.array([width, height]) / 2
+    angle = rng.uniform(-np.pi, np.pi) if rng.random() < TURNED else rng.normal(0, 0.12)
+    c, s = np.cos(angle), np.sin(angle)
+    turned = (corners - middle) @ np.array([[c, s], [-s, c]]) * np.exp(rng.uniform(-0.6, 0.6))
+    moved = middle * (1 + rng.normal(0, 0.4, 2)) + turned + rng.normal(0, 0.1, (4, 2)) * middle
+    ends = corners.astype(np.float32), moved.astype(np.float32)
+    seen = cv2.warpPerspective(
+        view, cv2.getPerspectiveTransform(*ends), (width, height), borderMode=cv2.BORDER_REFLECT
+    )
+    return np.asarray(seen, np.float32)
 
 
 def relief(rng: np.random.Generator, live: Image, baseline: NDArray[np.float64]) -> Image:

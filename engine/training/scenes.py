@@ -51,16 +51,18 @@ ALIGNED_SHARE = 0.6
 
 
 class Sample(NamedTuple):
-    """frame, plate, foreground: float32 RGB (H, W, 3); coverage, alpha: float32 (H, W)."""
+    """frame, plate, foreground, unaligned: float32 RGB (H, W, 3); the others float32 (H, W)."""
 
     frame: Image
     plate: Image
     coverage: NDArray[np.float32]
     alpha: NDArray[np.float32]
     foreground: Image
+    unaligned: Image
+    """The clean plate before any warp, for where that covers nothing; 0 where it is not known."""
 
 
-PLATES = {"near": 0.38, "pair": 0.20, "aligned": 0.22, "missing": 0.10, "wrong": 0.10}
+PLATES = {"near": 0.36, "pair": 0.19, "aligned": 0.20, "missing": 0.15, "wrong": 0.10}
 """How a sample's plate comes about, and how often."""
 USELESS_PLATES = {"near": 0.20, "pair": 0.18, "aligned": 0.12, "missing": 0.22, "wrong": 0.28}
 """The same while a network learns what people look like: half of the plates are of no use."""
@@ -96,6 +98,10 @@ def sample(
     if rng.random() < FAR_SHARE:
         plate = camera.blur(plate, rng.uniform(0.0015, 0.006) * width)
     plate = camera.expose(rng, plate)
+    unaligned = np.zeros_like(plate)
+    if place.unaligned is not None:
+        shown = place.unaligned.any(-1, keepdims=True)
+        unaligned = camera.expose(rng, plate_light(shot_light(place.unaligned))) * shown
     covered = (place.coverage > 0.99).astype(np.float32)
     if kind != "missing" and rng.random() < ALIGNED_SHARE:
         plate, covered = as_aligned(rng, frame, plate, covered, alpha)
@@ -103,7 +109,7 @@ def sample(
     guess = GUESS_PERCENT / 100
     coverage = guess * reached + (1 - guess) * covered
     plate = plate * reached[..., None]
-    return Sample(frame, plate, coverage.astype(np.float32), alpha, shot_light(colour))
+    return Sample(frame, plate, coverage.astype(np.float32), alpha, shot_light(colour), unaligned)
 
 
 def as_aligned(

@@ -80,7 +80,7 @@ class TrackingAligner:
             fallback, best = self.search.fall_back(frame.index, look)
             best = replace(best, keypoints=self.operations.keypoints(look))
             return self.render(look, best, [], fallback)
-        best = self.search.polished(look, [best])[0]
+        best = self.search.polish(look, [best])[0]
         plate = self.render(look, best, found, None)
         match = best.plate_index, best.homography, best.fit.residual
         self.track.accept(frame.index, *match, best.is_plane)
@@ -115,7 +115,7 @@ class TrackingAligner:
         more = sorted(others.values(), key=lambda c: c.cost)[:MORE_LAYERS]
         if not is_poor:
             more = self.filling(look, more, holes)
-        return [first, *(self.layer(look, c) for c in self.search.polished(look, more))]
+        return [first, *(self.layer(look, c) for c in self.search.polish(look, more))]
 
     def filling(self, look: Look, found: list[Candidate], holes: Any) -> list[Candidate]:
         """Those that cover enough of the holes."""
@@ -155,5 +155,6 @@ class TrackingAligner:
             fallback=fallback,
             homography_frame_from_plate=tuple(float(v) for v in best.homography.ravel()),
         )
-        shown = look.view, layers[0][0].colour
-        return Plate(composed.pixels, composed.coverage, alignment, shown)
+        layer, source = layers[0]
+        shown = look.view, layer.colour
+        return Plate(composed.pixels, composed.coverage, alignment, shown, source.pixels)

@@ -7,16 +7,15 @@ place anew at the start, after a loss, and now and then in case the takes have d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from howard.align.candidate import Candidate, Guess
 from howard.align.geometry import Homography, Size, fit_whole, is_plausible_from
 from howard.align.operations import Closeness, Look, Operations
-from howard.align.photometric import CLOSE, FAR, Reach
 from howard.align.plate_index import PlateIndex
 from howard.align.plate_track import LONGEST_STEP, PlateTrack
+from howard.align.polish import SWITCH_LEVELS, Polish
 from howard.align.window import PlateWindow
 from howard.decode import VideoReader
 
@@ -25,12 +24,6 @@ SUPPORT = 0.25
 BESIDE_BEST = 0.7
 """Share of the most inliers of any that one found by direct alignment must have: where little is to
 be seen, a wrong homography that covers more would cost less."""
-SWITCH_LEVELS = 0.25
-"""How much lower the cost must be to leave the expected clean-plate frame: more than chance makes
-of it, less than a view that really fits better."""
-AS_WELL = 1.25
-"""By which a finer homography's residual may be higher before the coarser one is kept: by 2 to 6 %
-where the finer one was found to be the better."""
 FEW_INLIERS = 40
 """With fewer, and nothing to follow, a thorough search is worth its time."""
 FAR_SHARE = 0.25
@@ -62,8 +55,7 @@ class PlateSearch:
         frames = track.plate_frames
         if everywhere and (frames is None or frames > self.window.capacity):
             self.index = PlateIndex(clean_plate, operations)
-        self.is_deep = False
-        """Whether the place was no plane when that was last looked at."""
+        self.polish = Polish(self)
         self.spared: list[int] = []
         """Clean-plate frames near the track that were not tried for this frame."""
 
@@ -209,84 +201,6 @@ class PlateSearch:
             for guess, (fit, texture) in zip(guesses, verdicts, strict=True)
         ]
 
-    def polished(self, look: Look, found: list[Candidate]) -> list[Candidate]:
-        """By the pictures; where the place is no plane, by direct alignment before that.
-
-        What an exact homography leaves tells the two apart. So it is asked for first, unless the
-        place was deep the last time: then it likely is again, and had to be asked for once more.
-        """
-        if not found:
-            return []
-        was_deep = self.is_deep
-        start = found if was_deep else self.exactly(look, found)
-        plates = self.looks(c.plate_index for c in found)
-        flat = [
-            self.operations.is_plane(look, plate, c.homography)
-            for c, plate in zip(start, plates, strict=True)
-        ]
-        deep = [c for c, is_flat in zip(found, flat, strict=True) if not is_flat]
-        closer = iter(self.closer(look, deep))
-        chosen = [
-            replace(c, is_plane=True) if is_flat else next(closer)
-            for c, is_flat in zip(start, flat, strict=True)
-        ]
-        self.is_deep = not chosen[0].is_plane
-        unfinished = [was_deep or not c.is_plane for c in chosen]
-        exact = iter(self.exactly(look, [c for c, u in zip(chosen, unfinished, strict=True) if u]))
-        return [next(exact) if u else c for c, u in zip(chosen, unfinished, strict=True)]
-
-    def exactly(self, look: Look, found: list[Candidate]) -> list[Candidate]:
-        """With homographies by the pictures, as far as these are believable."""
-        plates = self.looks(c.plate_index for c in found)
-        exact = self.exact(look, plates, [c.homography for c in found])
-        sizes = self.plate_size, self.frame_size
-        return [
-            replace(c, homography=homography)
-            if is_plausible_from(c.homography, homography, *sizes)
-            else c
-            for c, homography in zip(found, exact, strict=True)
-        ]
-
-    def exact(
-        self, look: Look, plates: Sequence[Look], starts: Sequence[Homography]
-    ) -> list[Homography]:
-        """By the pictures; from where their detail leads nowhere, by coarse ones first. Each start
-        stays where that cannot be told either."""
-        found, everything = list(starts), range(len(starts))
-        lost = self.descend(look, plates, found, everything, CLOSE)
-        away = self.descend(look, plates, found, lost, FAR)
-        self.descend(look, plates, found, [i for i in lost if i not in away], CLOSE)
-        return found
-
-    def descend(
-        self,
-        look: Look,
-        plates: Sequence[Look],
-        homographies: list[Homography],
-        those: Sequence[int],
-        reach: Reach,
-    ) -> list[int]:
-        """Moves those of the homographies; returns which of them it could not."""
-        if not those:
-            return []
-        starts = [homographies[i] for i in those]
-        found = self.operations.exact(look, [plates[i] for i in those], starts, reach)
-        lost = []
-        for i, homography in zip(those, found, strict=True):
-            if homography is None:
-                lost.append(i)
-            else:
-                homographies[i] = homography
-        return lost
-
-    def closer(self, look: Look, found: list[Candidate]) -> list[Candidate]:
-        """By direct alignment, which tells one plane from another; each as it was where that fits
-        worse. What it covers does not speak: the truth may well cover less."""
-        indices, starts = [c.plate_index for c in found], [c.homography for c in found]
-        finer = {c.plate_index: c for c in self.direct(look, indices, starts, Closeness.CLOSE)}
-        pairs = [(c, finer.get(c.plate_index)) for c in found]
-        return [new if new and fits_as_well(new, old) else old for old, new in pairs]
-
     def fall_back(self, frame_index: int, look: Look) -> tuple[str, Candidate]:
         """The last good homography, moved along the clean plate; before one, the identity."""
         index = self.expected_index(frame_index)
@@ -298,11 +212,6 @@ class PlateSearch:
     def looks(self, indices: Iterable[int]) -> list[Look]:
         """What was prepared of clean-plate frames of the window."""
         return [self.window.get(index)[1] for index in indices]
-
-
-def fits_as_well(new: Candidate, old: Candidate) -> bool:
-    """Whether what is covered differs hardly more."""
-    return new.fit.residual <= AS_WELL * old.fit.residual + SWITCH_LEVELS
 
 
 def believable(followed: list[Candidate]) -> list[Candidate]:

@@ -42,6 +42,7 @@ class OnnxMattingNetwork:
         self.outputs = [o.name for o in self.session.get_outputs()]
         self.full_multiple = stored_number(self.session, weights, "full_multiple")
         self.guess = stored_number(self.session, weights, "guess_percent", 100) / 100
+        self.takes_unaligned = stored_number(self.session, weights, "takes_unaligned", 0)
         if self.inputs & SMALL:
             self.base_multiple = stored_number(self.session, weights, "base_multiple")
             self.base_pixels = stored_number(self.session, weights, "base_pixels")
@@ -61,7 +62,8 @@ class OnnxMattingNetwork:
         if "coverage" in self.inputs:
             feeds["coverage"] = trusted(seen, reached, self.guess)
         if self.inputs & SMALL:
-            feeds |= self.small_feeds(pictures, backgrounds, seen, reached)
+            unaligned = [p.unaligned for p in plates]
+            feeds |= self.small_feeds(pictures, backgrounds, seen, reached, unaligned)
         feeds = {name: feeds[name] for name in self.inputs}
         alpha, foreground, *told = self.session.run(self.outputs, feeds)
         np.minimum(alpha, 1, out=alpha)  # ONNX Runtime's sigmoid rounds beyond it
@@ -77,15 +79,19 @@ class OnnxMattingNetwork:
         backgrounds: Sequence[NDArray[np.uint8]],
         seen: Sequence[NDArray[np.uint8]],
         reached: Sequence[NDArray[np.uint8]],
+        unaligned: Sequence[NDArray[np.uint8] | None],
     ) -> dict[str, Planes]:
-        """The same pictures at the base's size."""
+        """The same pictures at the base's size; where a plate does not reach, it is unaligned."""
         height, width = pictures[0].shape[:2]
         base = base_size(width, height, self.base_pixels, self.base_multiple)
         seen, reached = ([shrink_coverage(c, base) for c in part] for part in (seen, reached))
+        small = [shrink(p, base) * r[..., None] for p, r in zip(backgrounds, reached, strict=True)]
+        for plate, covered, view in zip(small, reached, unaligned, strict=True):
+            if self.takes_unaligned and view is not None and not covered.all():
+                np.copyto(plate, shrink(view, base), where=covered[..., None] == 0)
         return {
             "small_frame": planes([shrink(p, base) for p in pictures]),
-            "small_plate": planes([shrink(p, base) for p in backgrounds])
-            * np.stack(reached)[:, None],
+            "small_plate": planes(small),
             "small_coverage": trusted(seen, reached, self.guess),
         }
 

@@ -39,6 +39,8 @@ class Needs(Noun):
     """Area of the small inputs at most; None where it takes none."""
     guess_percent: int = 100
     """Of the coverage, where the plate is filled."""
+    takes_unaligned: int = 0
+    """Not 0 if the small plate is the unaligned one where nothing is covered."""
 
     def padded(self, width: int, height: int) -> Size:
         """Size of the full-size inputs."""
@@ -81,7 +83,8 @@ def needs_of(weights: Path) -> Needs:
         stored_number(session, weights, f"base_{k}") for k in ("multiple", "pixels")
     )
     guess_percent = stored_number(session, weights, "guess_percent", 100)
-    return Needs(*needs, full_multiple, multiple, pixels, guess_percent)
+    takes_unaligned = stored_number(session, weights, "takes_unaligned", 0)
+    return Needs(*needs, full_multiple, multiple, pixels, guess_percent, takes_unaligned)
 
 
 def launch(topic: str, name: str, size: Size, *args: Any) -> None:
@@ -126,6 +129,7 @@ class DeviceInputs:
 
     def __init__(self, needs: Needs, batch: int, width: int, height: int) -> None:
         self.batch, self.size, self.guess = batch, (width, height), needs.guess_percent / 100
+        self.takes_unaligned = needs.takes_unaligned
         self.padded, self.base = needs.padded(width, height), needs.base(width, height)
         knows_holes = "small_coverage" in needs.inputs
         reach = REACH * max(width, height) if knows_holes else math.inf
@@ -137,43 +141,57 @@ class DeviceInputs:
         }
         across, down = self.base or (1, 1)
         self.everywhere = cp.ones(max(width * height, across * down), cp.uint8)
-        self.small = cp.empty((down, across, 3), cp.uint8)
+        self.small, self.small_view = (cp.empty((down, across, 3), cp.uint8) for _ in range(2))
         self.small_seen = cp.empty((down, across, 2), cp.uint8)
         self.small_reached = cp.empty((down, across), cp.uint8)
 
-    def put(self, slot: int, frame: Array, plate: Array, coverage: Array) -> None:
-        """Prepare frame (H, W, 3) and plate (H, W, 3) with its coverage (H, W), all uint8."""
+    def put(
+        self, slot: int, frame: Array, plate: Array, coverage: Array, unaligned: Array | None = None
+    ) -> None:
+        """Prepare frame (H, W, 3), plate (H, W, 3) with its coverage (H, W), and perhaps the
+        clean-plate frame (H', W', 3) as it was filmed; all uint8."""
         filled, seen = self.fill(plate, coverage)
         self.pack("frame", slot, frame)
         self.pack("plate", slot, filled)
         if self.base is None:
             return
         self.shrink(frame, self.small)
-        self.pack_small("small_frame", slot, self.everywhere)
+        self.pack_small("small_frame", slot, self.small, self.everywhere)
         self.shrink(seen, self.small_seen)
         made = self.small_reached, self.planes["small_coverage"][slot]
         guessed = np.float32(self.guess)
         launch("pack", "pack_coverage", self.base, self.small_seen, *self.base, guessed, *made)
         self.shrink(filled, self.small)
-        self.pack_small("small_plate", slot, self.small_reached)
+        shown = self.small, self.small_reached
+        if self.takes_unaligned and unaligned is not None:
+            size = unaligned.shape[1::-1]
+            self.resize(unaligned, size, size, self.small_view)
+            reached = self.small_reached[..., None] != 0
+            shown = cuda.cupy().where(reached, self.small, self.small_view), self.everywhere
+        self.pack_small("small_plate", slot, *shown)
 
     def pack(self, name: str, slot: int, picture: Array) -> None:
         """A picture at full size, padded."""
         args = picture, self.everywhere, *self.size, 3, np.float32(1 / 255), *self.padded
         launch("pack", "pack_planes", self.padded, *args, self.planes[name][slot])
 
-    def pack_small(self, name: str, slot: int, shown: Array) -> None:
-        """The picture that was shrunk last; 0 where `shown` is 0."""
+    def pack_small(self, name: str, slot: int, small: Array, shown: Array) -> None:
+        """A picture at the base's size; 0 where `shown` is 0."""
         assert self.base is not None
-        args = self.small, shown, *self.base, 3, np.float32(1 / 255), *self.base
+        args = small, shown, *self.base, 3, np.float32(1 / 255), *self.base
         launch("pack", "pack_planes", self.base, *args, self.planes[name][slot])
 
     def shrink(self, picture: Array, small: Array) -> None:
-        """Area average of the padded picture at the base's size; bilinear where a side grows."""
+        """The padded picture at the base's size."""
+        self.resize(picture, self.size, self.padded, small)
+
+    def resize(self, picture: Array, size: Size, padded: Size, small: Array) -> None:
+        """Area average at the base's size of a picture that goes on to `padded`; bilinear where a
+        side grows."""
         assert self.base is not None
-        grows = any(a < b for a, b in zip(self.padded, self.base, strict=True))
+        grows = any(a < b for a, b in zip(padded, self.base, strict=True))
         name, channels = "resize_linear" if grows else "resize_area", picture.shape[2]
-        args = picture, *self.size, *self.padded, channels, small, *self.base
+        args = picture, *size, *padded, channels, small, *self.base
         launch("resize", name, self.base, *args)
 
     def feeds(self, count: int) -> dict[str, Array]:
