@@ -35,7 +35,7 @@ from howard.matte.cpu import OnnxMattingNetwork
 
 QUANTISED = "/base/"
 """Prefix of the names of the nodes that may be quantised."""
-KEPT = ("/encode2/", "/compare", "/head/", "/doubt/")
+KEPT = ("/encode2/", "/compare", "/anywhere/", "/head/", "/doubt/")
 """Parts of the names of those that stay as they are."""
 FIRST_SEED = 8_000_000_000_000
 """Beyond any seed that training and validation use."""
@@ -133,10 +133,12 @@ def calibration_feeds(network: OnnxMattingNetwork, scenes: int, material: Materi
 
 def as_nouns(scene: Sample) -> tuple[list[Frame], list[Plate]]:
     """The scene's frame and plate, as the stages hand them over."""
-    frame, plate = ((x * 255 + 0.5).astype(np.uint8) for x in (scene.frame, scene.plate))
+    frame, plate, view = (
+        (x * 255 + 0.5).astype(np.uint8) for x in (scene.frame, scene.plate, scene.unaligned)
+    )
     coverage = scene.coverage.astype(np.uint8)
     alignment = Alignment(0, 0, 0, 0, 0.0, float(coverage.mean()), None, IDENTITY)
-    return [Frame(0, 0.0, frame)], [Plate(plate, coverage, alignment)]
+    return [Frame(0, 0.0, frame)], [Plate(plate, coverage, alignment, unaligned=view)]
 
 
 def weights_as_float(graph: onnx.GraphProto) -> None:

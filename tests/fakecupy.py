@@ -248,10 +248,11 @@ rint, sqrt, unpackbits, lexsort, nanmedian, pad = (
 )
 
 
-def copyto(dst: Array, src: Array) -> None:
+def copyto(dst: Array, src: Array, where: Array | None = None) -> None:
     assert isinstance(dst, Array)
     assert isinstance(src, Array)
-    np.copyto(*plain((dst, src)))
+    assert where is None or isinstance(where, Array)
+    np.copyto(*plain((dst, src)), where=True if where is None else where.view(np.ndarray))
 
 
 def from_dlpack(array: Any) -> Array:

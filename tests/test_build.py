@@ -170,7 +170,8 @@ def test_the_fast_network_is_the_same_weights_looked_at_once_and_smaller(network
     shipped = [onnx.load(default_weights(name)).graph.initializer for name in ("howard", name)]
     stored = [{x.name: x.raw_data for x in graph if len(x.raw_data) > 1024} for graph in shipped]
     left_out = stored[0].keys() - stored[1].keys()
-    assert {name.rsplit(".", 3)[0] for name in left_out} == {"refinement.around"}
+    assert left_out
+    assert all(name.startswith("refinement.around.") for name in left_out)
     assert stored[1] == {k: v for k, v in stored[0].items() if k not in left_out}
     assert len(stored[1]) > 30
 

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import clothes as clothes_one_by_one  # noqa: E402
-from engine.training import gpu_people  # noqa: E402
+from engine.training import gpu_people, gpu_places  # noqa: E402
 from engine.training import pack as packing  # noqa: E402
 from engine.training import places as places_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
@@ -189,6 +189,23 @@ def test_the_distribution_is_that_of_the_scenes_made_one_by_one(material, people
             assert abs(other) < 0.06
         else:
             assert abs(difference) < (0.035 if kind != "wrong" else 0.08)
+
+
+def test_views_from_elsewhere_are_warped_as_opencv_does(monkeypatch):
+    found = []
+    known = gpu_places.homographies
+    monkeypatch.setattr(
+        gpu_places, "homographies", lambda *ends: found.append(known(*ends)) or found[-1]
+    )
+    ys, xs = np.mgrid[0:60, 0:100].astype(np.float32)
+    picture = np.stack([xs / 100, ys / 60, 0.5 + 0.4 * np.sin(xs / 9)], -1)
+    view = torch.from_numpy(picture).permute(2, 0, 1).repeat(12, 1, 1, 1)
+    made = gpu_places.from_elsewhere(Draw(5, 12, 1, "cpu"), view).permute(0, 2, 3, 1).numpy()
+    how = {"borderMode": cv2.BORDER_REFLECT}
+    for ours, homography in zip(made, found[0].reshape(-1, 3, 3), strict=True):
+        theirs = cv2.warpPerspective(picture, homography, (100, 60), **how)
+        assert np.median(np.abs(ours - theirs)) < 0.01
+    assert np.abs(made - picture).mean((1, 2, 3)).min() > 0.02
 
 
 def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):

@@ -11,6 +11,8 @@ from howard.matte.second import DOUBTED, SOMEBODY, SURER, UNSURE, SecondOpinion
 
 SIZE = (4, 6)
 SHOWN, PLACE = 30, 90
+FILMED = np.full((3, 5, 3), 60, np.uint8)
+"""The clean plate, unaligned."""
 NOT_SWAPPED = 0.1, 0.2
 
 
@@ -30,9 +32,11 @@ class Unsure:
             sure, alpha = self.seen[frames[k].index], 1.0
             if not plate.coverage.any():
                 assert not plate.pixels.any()
+                assert plate.alignment.coverage == 0
+                assert plate.unaligned is FILMED
                 sure, alpha = self.alone, 0.5
             elif frames[k].pixels.max() == PLACE:
-                assert plate.pixels.max() == SHOWN
+                assert plate.pixels.max() == plate.unaligned.max() == SHOWN
                 sure, alpha = self.swapped
             self.memory[k] = alpha
             out.append(Matte(self.memory[k], np.zeros((*SIZE, 3), np.float32), sure))
@@ -46,7 +50,8 @@ def own(matte):
 def shot(count, coverage=1.0):
     frames = [Frame(i, i / 30, np.full((*SIZE, 3), SHOWN, np.uint8)) for i in range(count)]
     how = Alignment(0, 9, 9, 9, 20.0, coverage, None, (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    plate = Plate(np.full((*SIZE, 3), PLACE, np.uint8), np.ones(SIZE, np.uint8), how)
+    picture, covered = np.full((*SIZE, 3), PLACE, np.uint8), np.ones(SIZE, np.uint8)
+    plate = Plate(picture, covered, how, unaligned=FILMED)
     return frames, [plate] * count
 
 

@@ -108,9 +108,8 @@ class GlobalMatch(nn.Module):
         # One more number each: their product takes what is not shown out of the running.
         unseen = (2 * (shown - 1)).reshape(n, 1, 1, h * w).expand(n, self.groups, 1, h * w)
         a, b = torch.cat([a, torch.ones_like(unseen)], 2), torch.cat([b, unseen], 2)
-        return (
-            torch.matmul(a.transpose(2, 3), b).amax(3).clamp(min=-1).reshape(n, self.groups, h, w)
-        )
+        best = inner_products(a, b).amax(3)
+        return best.clamp(min=-1).reshape(n, self.groups, h, w)
 
     def units(self, features: Tensor) -> Tensor:
         """(N, groups, embedding, H * W), of length 1."""
@@ -118,3 +117,11 @@ class GlobalMatch(nn.Module):
         # In fp32 even under autocast: what is alike differs in the last digits.
         x = self.embed(features).float().reshape(n, self.groups, -1, h * w)
         return x * torch.rsqrt((x * x).sum(2, keepdim=True) + LENGTH_NOISE)
+
+
+def inner_products(a: Tensor, b: Tensor) -> Tensor:
+    """(..., n, m) of the columns of (..., k, n) and of (..., k, m); in fp32 even under autocast."""
+    if not torch.is_autocast_enabled(a.device.type):
+        return torch.matmul(a.transpose(2, 3), b)
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.matmul(a.transpose(2, 3), b)

@@ -136,7 +136,8 @@ def enlarged(x: Tensor, times: int) -> Tensor:
     """Each pixel of (N, C, H, W) a square of as many. As pictures of one channel: a convolution's
     few channels ONNX Runtime enlarges with those that its BLOCK puts beside them."""
     n, c, h, w = x.shape
-    pictures = F.interpolate(x.reshape(n * c, 1, h, w), scale_factor=float(times))
+    # By the size, since the export of a factor is not one that runs in halves.
+    pictures = F.interpolate(x.reshape(n * c, 1, h, w), size=(times * h, times * w))
     return pictures.reshape(n, c, times * h, times * w)
 
 
@@ -230,9 +231,9 @@ class Refinement(nn.Module):
     F - B, over the step's square, is alpha itself: it tells strands that the base is too small for.
     And as alpha is nearly linear in the frame's colours wherever F and B are (Levin et al., *A
     Closed-Form Solution to Natural Image Matting*, 2008), each square of pixels is told its
-    slopes, by which the frame's own detail enters, and that product's. What is a strand and what
-    a plate that is a little off, the surroundings tell, at an eighth of the size. `quick` leaves
-    out both.
+    slopes, by which the frame's own detail enters, and one of the squared distance from the plate.
+    What is a strand and what a plate that is a little off, the surroundings tell, at an eighth of
+    the size. `quick` leaves out both.
     """
 
     def __init__(self, size: Size) -> None:
@@ -249,15 +250,21 @@ class Refinement(nn.Module):
         self.second = conv(channels, channels)
         self.last = nn.Conv2d(channels, FULL_MULTIPLE**2, 3, 1, 1)
 
+    def be_quick(self, quick: bool) -> None:
+        """To learn, now and then, as a network without surroundings and slopes: with the running
+        statistics of the other, which two kinds of batches would blur."""
+        self.quick = quick
+        self.second.train(not quick)
+
     def forward(
         self, frame: Tensor, plate: Tensor, logits: Tensor, step: Tensor, hidden: Tensor
     ) -> Tensor:
         """Full-size pictures, the base's output, and its step of colours at full size; returns the
         logit of alpha (N, 1, H, W)."""
         y = self.from_frame(frame) + self.from_plate(plate)
-        along = (frame - plate) * step
-        over = resize_like(inverse_square(logits[:, 1:]), y)
-        y = y + self.from_difference(along) * over
+        apart = frame - plate
+        along = self.from_difference(apart * step)
+        y = y + along * resize_like(inverse_square(logits[:, 1:]), y)
         y = y + self.from_base(torch.cat([resize_like(x, y) for x in (logits, hidden)], 1))
         y = F.relu(y)
         if not self.quick:
@@ -265,10 +272,9 @@ class Refinement(nn.Module):
         y = self.second(y)
         logit = resize_like(logits[:, :1], frame) + shuffled_up(self.last(y), FULL_MULTIPLE)
         if not self.quick:
-            slopes = self.slopes(y)
-            slopes = torch.cat([slopes[:, :3], slopes[:, 3:] * over], 1)
-            detail = torch.cat([frame, along.sum(1, keepdim=True)], 1)
-            logit = logit + (enlarged(slopes, FULL_MULTIPLE) * detail).sum(1, keepdim=True)
+            detail = torch.cat([frame, (apart * apart).sum(1, keepdim=True)], 1)
+            slopes = enlarged(self.slopes(y), FULL_MULTIPLE)
+            logit = logit + (slopes * detail).sum(1, keepdim=True)
         return logit
 
 

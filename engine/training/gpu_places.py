@@ -59,7 +59,8 @@ def make_places(
     holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.5)
     coverage = draw.change(coverage, holes, uncovered)
     mistaken = missing & draw.chance(MISTAKEN)
-    view = draw.change(plate, mistaken, lambda d, x: whole(d, material, x, looks[mistaken]))
+    view = plate * torch.maximum(coverage, draw.tensor(missing.astype(np.float32)))
+    view = draw.change(view, mistaken, lambda d, x: whole(d, material, x, looks[mistaken]))
     known = draw.tensor(draw.chance(UNALIGNED).astype(np.float32))
     unaligned = from_elsewhere(draw, view) * known
     there, plausible = draw.tensor((~missing).astype(np.float32)), ~missing & ~wrong
@@ -204,7 +205,7 @@ def from_elsewhere(draw: Draw, view: Tensor) -> Tensor:
     moved = moved + 0.1 * draw.normal(4, 2) * middle
     there = homographies(corners, moved).reshape(-1, 3, 3)
     h = draw.tensor(np.linalg.inv(there).reshape(-1, 9)).reshape(-1, 9, 1, 1).split(1, 1)
-    xs, ys = pixel_grid(height, width, draw.device)
+    ys, xs = pixel_grid(height, width, draw.device)
     scale = h[6] * xs + h[7] * ys + h[8]
     x, y = (h[0] * xs + h[1] * ys + h[2]) / scale, (h[3] * xs + h[4] * ys + h[5]) / scale
     return warped(view, x, y, "reflection")

@@ -61,10 +61,10 @@ class Learner:
         self.windows.add(network, batch)
         difference = torch.zeros(())
         for _ in range(UPDATES):
-            network.refinement.quick = bool(torch.rand(()) < QUICK)
+            network.refinement.be_quick(bool(torch.rand(()) < QUICK))
             loss, difference = refinement_loss(network.refinement, self.windows.draw())
             self.update(loss, steps)
-        network.refinement.quick = False
+        network.refinement.be_quick(False)
         return difference
 
     def update(self, loss: Tensor, steps: int) -> None:

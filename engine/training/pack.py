@@ -196,6 +196,7 @@ def held_out_scenes_of(decoded: dict[str, Picture]) -> HeldOut:
     out = []
     for name, parts in scenes.items():
         parts["plate"] = parts["plate"] * parts["coverage"][..., None]
+        parts.setdefault("unaligned", np.zeros_like(parts["plate"]))  # older packs have none
         out.append((name.split("_", 1)[1], Sample(**parts)))
     return out
 

@@ -61,7 +61,8 @@ def make_place(
     place = two_takes(rng, height, width, material, kind, look)
     holes = kind == "missing" or not place.coverage.all()
     if holes and rng.random() < UNALIGNED:
-        view = place.plate
+        # What no clean-plate frame shows in place, this one hardly shows elsewhere.
+        view = place.plate if kind == "missing" else place.plate * place.coverage[..., None]
         if kind == "missing" and rng.random() < MISTAKEN:
             view = photograph(rng, height, width, material, plain)
         place.unaligned = from_elsewhere(rng, view)

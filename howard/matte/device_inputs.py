@@ -167,7 +167,8 @@ class DeviceInputs:
             size = unaligned.shape[1::-1]
             self.resize(unaligned, size, size, self.small_view)
             reached = self.small_reached[..., None] != 0
-            shown = cuda.cupy().where(reached, self.small, self.small_view), self.everywhere
+            cuda.cupy().copyto(self.small_view, self.small, where=reached)
+            shown = self.small_view, self.everywhere
         self.pack_small("small_plate", slot, *shown)
 
     def pack(self, name: str, slot: int, picture: Array) -> None:

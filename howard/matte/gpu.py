@@ -76,7 +76,8 @@ class DeviceMattingNetwork:
     ) -> list[DeviceMatte]:
         inputs = self.inputs_for(len(frames), width, height)
         for slot, (frame, plate) in enumerate(zip(frames, plates, strict=True)):
-            inputs.put(slot, frame.pixels, plate.pixels, plate.coverage, plate.unaligned)
+            unaligned = plate.unaligned if plate.alignment.coverage < 1 else None
+            inputs.put(slot, frame.pixels, plate.pixels, plate.coverage, unaligned)
         outputs = self.runner(inputs.feeds(len(frames)))
         confidences = self.confidences(outputs, len(frames))
         doubts = outputs.get(DOUBT, [None] * len(frames))

@@ -1,7 +1,7 @@
 """A second opinion, where the network doubts what it made of a frame and its plate.
 
-Much in doubt, it is asked again without the plate: a homography that is wrong altogether is worse
-than none, since what stands elsewhere in the plate is taken for people. Which of the two mattes is
+Much in doubt, it is asked again without an aligned plate: a homography that is wrong altogether is
+worse than none, since what stands elsewhere in the plate is taken for people. Which of the two is
 the better one the network's doubt tells. And where it would be surer if frame and plate were each
 the other, the person stands in the clean plate: the takes are probably swapped (CONTRIBUTING.md).
 """
@@ -16,8 +16,8 @@ from howard.frames import Frame, Plate
 from howard.matte import MattingNetwork
 
 DOUBTED = 0.25
-"""Confidence below which the network is asked without the plate: it expects an error of 0.06 on
-average."""
+"""Confidence below which the network is asked without an aligned plate: it expects an error of
+0.06 on average."""
 UNSURE = 0.5
 """Confidence below which frame and plate may be swapped. It is no less if they are right then."""
 SURER = 0.25
@@ -27,7 +27,7 @@ SOMEBODY = 0.01
 
 
 class SecondOpinion:
-    """A network whose mattes are made again without the plate where it doubts them."""
+    """A network whose mattes are made again without an aligned plate where it doubts them."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class SecondOpinion:
         """tell: the confidences of mattes. keep: a matte that outlives the network's next call."""
         self.network, self.tell, self.keep = network, tell, keep
         self.alone: set[int] = set()
-        """Frames whose plate was left out; a batch that was too large comes twice."""
+        """Frames whose aligned plate was left out; a batch that was too large comes twice."""
         self.unsure = 0
         self.swapped: list[bool] = []
         """Of the spot checks, whether frame and plate seemed swapped."""
@@ -86,11 +86,14 @@ class SecondOpinion:
     def seems_swapped(self, frame: Frame, plate: Plate, sure: float) -> bool:
         """The network is surer that somebody stands in the plate."""
         shown = replace(frame, pixels=plate.pixels)
-        matte = self.network([shown], [replace(plate, pixels=frame.pixels)])[0]
+        swapped = replace(plate, pixels=frame.pixels, unaligned=frame.pixels)
+        matte = self.network([shown], [swapped])[0]
         surer = self.tell([matte])[0] >= max(UNSURE, sure + SURER)
         return surer and float(matte.alpha.mean()) > SOMEBODY
 
 
 def without_data(plate: Plate) -> Plate:
-    """As if the clean plate had not shown what the frame shows."""
-    return replace(plate, pixels=plate.pixels * 0, coverage=plate.coverage * 0)
+    """As if nothing had aligned the clean plate: it is still seen as it was filmed."""
+    alignment = replace(plate.alignment, coverage=0.0)
+    nothing = plate.pixels * 0, plate.coverage * 0
+    return replace(plate, pixels=nothing[0], coverage=nothing[1], alignment=alignment)
