@@ -65,7 +65,8 @@ class Matting:
         self, frame: Array, plate: Array, coverage: Array | None = None
     ) -> tuple[Array, Array]:
         """frame, plate: (H, W, 3) or (N, H, W, 3) uint8 RGB. coverage: (H, W) or (N, H, W) uint8
-        or bool, not 0 where the plate has data; everywhere if it is not given.
+        or bool, not 0 where the plate has data; everywhere if it is not given. (Where it
+        has none, the network is told of no other plate here.)
 
         Returns alpha, of coverage's shape, and foreground, of the frame's: float32 in [0, 1],
         straight. On a GPU the work is enqueued on the caller's stream (torch's current one for

@@ -324,6 +324,25 @@ def test_a_place_without_a_plate_is_seen_from_elsewhere_or_not_at_all(monkeypatc
     assert np.median(pixels) > 0.05  # but not in its place
 
 
+@pytest.mark.parametrize("kind", ["near", "missing"])
+def test_figures_that_belong_to_a_place_are_in_both_takes(tmp_path, monkeypatch, kind):
+    material = Material(People([person(tmp_path)], tmp_path / "cache"))
+    monkeypatch.setattr(places, "UNALIGNED", 1)
+    monkeypatch.setattr(places, "MISTAKEN", 0)
+    monkeypatch.setattr(places, "put", lambda rng, h, w, *_, **__: np.ones((h, w, 4), np.float32))
+    monkeypatch.setattr(places, "relief", lambda rng, live, baseline: live)
+    monkeypatch.setattr(places, "parallax", lambda rng, live, plate, *_: (live, plate))
+    for figures in (0, 1):
+        monkeypatch.setattr(places, "FIGURES", figures)
+        for seed in range(6):
+            made = make_place(np.random.default_rng(seed), 64, 96, material, kind, "plain")
+            shown = made.plate if kind == "near" else made.unaligned
+            flat = [x.reshape(-1, 3).std(0).max() < 1e-4 for x in (made.live, shown)]
+            assert flat == [figures, figures]
+            if figures and kind == "near":
+                assert made.coverage.mean() > 0.8  # no hole hides it
+
+
 def test_the_network_gets_the_unaligned_plate_where_nothing_is_covered():
     coverage = np.zeros((64, 64), np.float32)
     coverage[:, 32:] = 1

@@ -208,6 +208,19 @@ def test_views_from_elsewhere_are_warped_as_opencv_does(monkeypatch):
     assert np.abs(made - picture).mean((1, 2, 3)).min() > 0.02
 
 
+def test_a_figure_that_belongs_to_the_place_is_in_the_plate_too(material, monkeypatch):
+    monkeypatch.setattr(gpu_places, "FIGURES", 1)
+    made = scenes(material, 4, 24, {"aligned": 1.0})
+    empty = (made.alpha == 0) & (made.coverage == 1)
+    error = ((made.frame - made.plate).abs() * empty).sum((1, 2, 3)) / (
+        3 * empty.sum((1, 2, 3)) + 1
+    )
+    assert error.median() < 0.06
+    place = torch.full((24, 3, 60, 80), 0.5)
+    changed = gpu_places.with_figure(Draw(2, 24, 1, "cpu"), place, material) != place
+    assert 0.02 < changed.float().mean() < 0.8
+
+
 def test_robes_widen_people_below_the_waist_as_much_as_one_by_one(material):
     height, width, count = 96, 128, 60
     person = np.zeros((height, width, 4), np.float32)

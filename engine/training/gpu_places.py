@@ -13,8 +13,18 @@ from engine.training.gpu_align import warped
 from engine.training.gpu_camera import pixel_grid
 from engine.training.gpu_draw import Draw, Values, Which, smooth_field
 from engine.training.gpu_material import DeviceMaterial
+from engine.training.gpu_people import put
 from engine.training.gpu_shapes import OF_PLACES, Bar, Looks, Outline, Texture
-from engine.training.places import DEPTHS, MARGIN, MISTAKEN, TURNED, UNALIGNED, VIEWED
+from engine.training.places import (
+    DEPTHS,
+    FIGURES,
+    MARGIN,
+    MISTAKEN,
+    STONE,
+    TURNED,
+    UNALIGNED,
+    VIEWED,
+)
 
 
 class Places(NamedTuple):
@@ -39,12 +49,15 @@ def make_places(
     mild = (kind == "aligned") | draw.chance(0.35)
     pan = 0.004 * width * draw.drift(2)
     size = height + 2 * my, width + 2 * mx
-    live, plate, shift = two_takes(draw, material, *size, mild, pan, looks)
+    missing = kind == "missing"
+    seen, mistaken = draw.chance(UNALIGNED), missing & draw.chance(MISTAKEN)
+    can_tell = np.isin(kind, ("near", "aligned")) | (missing & seen & ~mistaken)
+    figure = can_tell & draw.chance(FIGURES) & (material.people is not None)
+    live, plate, shift = two_takes(draw, material, *size, mild, pan, looks, figure)
     plate, coverage, flow = misalign(draw, plate, np.where(mild, 0.6, 1.0))
     # Where y of the plate went, to first order: the flow is smooth.
     displacement = (shift - flow)[inside]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
-    missing = kind == "missing"
     which = (kind == "pair") | (missing & draw.chance(VIEWED))
     if material.views and which.any():
         at = draw.index(np.flatnonzero(which))
@@ -56,16 +69,14 @@ def make_places(
         mild = mild & ~which
     wrong = kind == "wrong"
     plate = draw.change(plate, wrong, lambda d, x: whole(d, material, x, looks[wrong]))
-    holes = np.isin(kind, ("near", "aligned")) & draw.chance(0.5)
+    holes = np.isin(kind, ("near", "aligned")) & ~figure & draw.chance(0.5)
     coverage = draw.change(coverage, holes, uncovered)
-    mistaken = missing & draw.chance(MISTAKEN)
     view = plate * torch.maximum(coverage, draw.tensor(missing.astype(np.float32)))
     view = draw.change(view, mistaken, lambda d, x: whole(d, material, x, looks[mistaken]))
-    known = draw.tensor(draw.chance(UNALIGNED).astype(np.float32))
-    unaligned = from_elsewhere(draw, view) * known
+    unaligned = from_elsewhere(draw, view) * draw.tensor(seen.astype(np.float32))
     there, plausible = draw.tensor((~missing).astype(np.float32)), ~missing & ~wrong
-    seen = plate * there, coverage * there
-    return Places(live, *seen, displacement, unaligned, mild & plausible, plausible)
+    left = plate * there, coverage * there
+    return Places(live, *left, displacement, unaligned, mild & plausible, plausible)
 
 
 def whole(draw: Draw, material: DeviceMaterial, like: Tensor, looks: Looks) -> Tensor:
@@ -84,14 +95,16 @@ def two_takes(
     mild: Which,
     pan: Values,
     looks: Looks,
+    figure: Which,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """live, plate (N, 3, H, W), and by how much what is seen in live is moved in plate (N, 2, H,
     W): near objects stand in other places in the two takes, unless `mild`. pan: (N, 2), how far
-    the camera has turned since the clip began."""
+    the camera has turned since the clip began. figure: where one belongs to the place."""
     ys, xs = pixel_grid(height, width, draw.device)
     turn = draw.tensor(pan)
     x, y = xs + turn[:, :1] + 0 * ys, ys + turn[:, 1:] + 0 * xs
     live = Texture(draw, material, height, width, OF_PLACES, looks)(x, y)
+    live = draw.change(live, figure, lambda d, place: with_figure(d, place, material))
     plate, shift = live, torch.zeros_like(live[:, :2])
     reach = draw.choice([0.01, 0.025, 0.05, 0.09], [0.3, 0.3, 0.25, 0.15]) * width
     baseline = reach[:, None] * draw.normal(2) * (1, 0.4)
@@ -189,6 +202,18 @@ def homographies(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     right = np.concatenate([target[..., 0], target[..., 1]], 1)
     solved = np.linalg.solve(np.concatenate([across, down], 1), right[..., None])
     return np.concatenate([solved[..., 0], np.ones((n, 1))], 1)
+
+
+def with_figure(draw: Draw, place: Tensor, material: DeviceMaterial) -> Tensor:
+    """Somebody who is a part of the place."""
+    nothing_held, plain = np.zeros(len(draw), bool), np.ones(len(draw), bool)
+    height, width = place.shape[2:]
+    layer = put(draw, material, height, width, nothing_held, plain)
+    colour, alpha = layer[:, :3], layer[:, 3:]
+    tint = draw.tensor(draw.uniform(0.6, 1.2, 1) * (1 + 0.1 * draw.normal(3)))
+    grey = torch.minimum((colour.mean(1, keepdim=True) * tint).clamp(min=0), alpha)
+    colour = torch.where(draw.tensor(draw.chance(STONE)) > 0, grey, colour)
+    return place * (1 - alpha) + colour
 
 
 def from_elsewhere(draw: Draw, view: Tensor) -> Tensor:

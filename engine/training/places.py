@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.training import camera, textures
 from engine.training.material import Material
-from engine.training.people import outline
+from engine.training.people import outline, put
 from engine.training.textures import Image
 from engine.training.views import ViewPair
 
@@ -25,6 +25,11 @@ UNALIGNED = 0.75
 """Of the plates that do not cover all, are seen unaligned too."""
 MISTAKEN = 0.25
 """Of the unaligned views where there is no plate, show another place."""
+FIGURES = 0.15
+"""Of the places whose plate can tell, have somebody in them who belongs to the place: a statue, a
+poster, a dummy."""
+STONE = 0.6
+"""Of them, are of stone, or of any one colour."""
 VIEWED = 0.3
 """Of the places without a plate, are real ones that were photographed twice."""
 TURNED = 0.15
@@ -58,12 +63,15 @@ def make_place(
 ) -> Place:
     """Both takes of the background."""
     plain = look == "plain"
-    place = two_takes(rng, height, width, material, kind, look)
-    holes = kind == "missing" or not place.coverage.all()
-    if holes and rng.random() < UNALIGNED:
+    seen = rng.random() < UNALIGNED
+    mistaken = kind == "missing" and rng.random() < MISTAKEN
+    can_tell = kind in ("near", "aligned") or (kind == "missing" and seen and not mistaken)
+    figure = can_tell and material.people is not None and rng.random() < FIGURES
+    place = two_takes(rng, height, width, material, kind, look, figure)
+    if seen and (kind == "missing" or not place.coverage.all()):
         # What no clean-plate frame shows in place, this one hardly shows elsewhere.
         view = place.plate if kind == "missing" else place.plate * place.coverage[..., None]
-        if kind == "missing" and rng.random() < MISTAKEN:
+        if mistaken:
             view = photograph(rng, height, width, material, plain)
         place.unaligned = from_elsewhere(rng, view)
     if kind == "missing":
@@ -79,8 +87,9 @@ def two_takes(
     material: Material,
     kind: str,
     look: str,
+    figure: bool = False,
 ) -> Place:
-    """Both, the plate still there if it is to be missing."""
+    """Both, the plate still there if it is to be missing; with a figure in them or without."""
     plain = look == "plain"
     viewed = kind == "pair" or (kind == "missing" and rng.random() < VIEWED)
     if viewed and material.pairs:
@@ -89,6 +98,8 @@ def two_takes(
     live = photograph(rng, height + 2 * my, width + 2 * mx, material, plain)
     if look == "stage":
         live = textures.festive(rng, live)
+    if figure:
+        live = with_figure(rng, live, material)
     plate = live
     mild = kind == "aligned" or rng.random() < 0.35
     if not mild:
@@ -104,7 +115,7 @@ def two_takes(
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
     if kind == "wrong":
         plate = photograph(rng, height, width, material, plain)
-    elif kind in ("near", "aligned") and rng.random() < 0.5:
+    elif kind in ("near", "aligned") and not figure and rng.random() < 0.5:
         coverage = coverage * uncovered(rng, height, width)
     plausible = kind != "wrong"
     return Place(live, plate, coverage, mild and plausible, plausible)
@@ -119,6 +130,18 @@ def photograph(
         picture = textures.read_photograph(material.places[rng.integers(len(material.places))])
         return textures.crop(rng, picture, height, width, 0.35)
     return textures.texture(rng, height, width)
+
+
+def with_figure(rng: np.random.Generator, place: Image, material: Material) -> Image:
+    """Somebody who is a part of the place."""
+    assert material.people is not None
+    height, width = place.shape[:2]
+    layer = put(rng, height, width, material.people.pick(rng), plain=True)
+    colour, alpha = layer[..., :3], layer[..., 3:]
+    if rng.random() < STONE:
+        tint = rng.uniform(0.6, 1.2) * rng.normal(1, 0.1, 3)
+        colour = np.clip(colour.mean(-1, keepdims=True) * tint.astype(np.float32), 0, alpha)
+    return np.asarray(place * (1 - alpha) + colour, np.float32)
 
 
 def real_pair(rng: np.random.Generator, height: int, width: int, pair: ViewPair) -> Place:
