@@ -26,7 +26,7 @@ from engine.export import (  # noqa: E402
 from engine.exported import network_from_onnx  # noqa: E402
 from engine.networks import HowardNetwork  # noqa: E402
 from engine.networks.best_match import GROUPS, BestMatch, GlobalMatch, best_match  # noqa: E402
-from engine.networks.howard import matte, shuffled_up  # noqa: E402
+from engine.networks.howard import FAST, matte, shuffled_up  # noqa: E402
 from engine.training import places, textures  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures, split, stack  # noqa: E402
 from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402
@@ -48,7 +48,9 @@ def network():
     torch.manual_seed(0)
     network = HowardNetwork()
     # The refinement begins as nothing: give it a say, or its export would not be tested.
-    torch.nn.init.normal_(network.refinement.last.weight, std=0.1)
+    refinement = network.refinement
+    for layer in (refinement.last, refinement.around.up, refinement.slopes):
+        torch.nn.init.normal_(layer.weight, std=0.1)
     return deployable(network)
 
 
@@ -174,6 +176,20 @@ def test_the_fast_network_is_the_same_weights_looked_at_once_and_smaller(network
     assert all(name.startswith("refinement.around.") for name in left_out)
     assert stored[1] == {k: v for k, v in stored[0].items() if k not in left_out}
     assert len(stored[1]) > 30
+
+
+def test_the_fast_networks_refinement_is_the_quick_one_of_the_other(network):
+    small = HowardNetwork(FAST).refinement.eval()
+    large = copy.deepcopy(network.refinement)
+    deployable(small)
+    small.load_state_dict({k: v for k, v in large.state_dict().items() if k in small.state_dict()})
+    generator = torch.Generator().manual_seed(3)
+    sizes = (3, 32, 48), (3, 32, 48), (4, 16, 24), (3, 32, 48), (8, 8, 12)
+    inputs = [torch.rand(2, *size, generator=generator) for size in sizes]
+    with torch.no_grad():
+        assert not torch.equal(large(*inputs), small(*inputs))
+        large.be_quick(True)
+        assert torch.equal(large(*inputs), small(*inputs))
 
 
 def test_onnx_agrees_with_torch_at_other_sizes_and_batches(network, tmp_path):

@@ -306,8 +306,10 @@ class HowardNetwork(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.zeros_(self.refinement.last.weight)
-        if size.around:
-            nn.init.zeros_(self.refinement.slopes.weight)
+        if size.around:  # likewise: they begin as nothing
+            for layer in (self.refinement.around.up, self.refinement.slopes):
+                for parameter in layer.parameters():
+                    nn.init.zeros_(parameter)
         nn.init.normal_(self.base.head.weight, std=0.01)
         nn.init.normal_(self.base.doubt.weight, std=0.01)
 
