@@ -16,8 +16,10 @@ TILE = (32, 8)
 """Columns and rows of the blocks of kernels that run a thread per pixel."""
 
 
+@functools.cache
 def kernel(topic: str, name: str) -> Any:
-    """The kernel `name` of kernels/`topic`.cu, as a CuPy RawKernel: kernel(grid, block, args).
+    """The kernel `name` of kernels/`topic`.cu, as a CuPy RawKernel: kernel(grid, block, args). The
+    same one each time: a new one has to find its function again.
 
     Pass floats as numpy.float32: CuPy makes a double of Python's. Raises DeviceError without
     CuPy or without a GPU.
@@ -43,14 +45,22 @@ def loaded() -> Any:
         import cupy
     except ImportError as error:
         raise DeviceError(
-            "CuPy is not installed, which a GPU needs: pip install cupy-cuda13x "
-            "(or cupy-cuda12x, as the driver's CUDA)"
+            "CuPy is not installed, which a GPU needs: pip install 'cupy-cuda13x[ctk]' "
+            "(or cupy-cuda12x[ctk], as the driver's CUDA)"
         ) from error
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise DeviceError(
             f"no NVIDIA GPU can be used ({error}): see whether nvidia-smi lists one"
+        ) from error
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"CUDA's compiler NVRTC, which the kernels need, cannot be loaded ({reason}): "
+            "pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x[ctk], as the driver's CUDA)"
         ) from error
     return cupy
 

@@ -42,9 +42,11 @@ def host_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     monkeypatch.setattr(cuda, "loaded", lambda: fakecupy)
     monkeypatch.setattr(nvdec, "is_there", lambda: False)  # it would decode into a real GPU
     cuda.module.cache_clear()
+    cuda.kernel.cache_clear()
     fakecupy.downloads.clear()
     yield fakecupy
     cuda.module.cache_clear()
+    cuda.kernel.cache_clear()
 
 
 @pytest.fixture

@@ -1,9 +1,15 @@
 """The stand-in refuses what CuPy 14.2 refuses. Each of these was seen of the real one, run on a
 runtime without a GPU that only has memory; tests of the device code rely on it."""
 
+import sys
+from types import SimpleNamespace
+
 import fakecupy as cp
 import numpy as np
 import pytest
+
+from howard import cuda
+from howard.errors import DeviceError
 
 HOST = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -110,3 +116,18 @@ def test_nothing_is_waited_for_while_a_stream_is_captured(there, monkeypatch):
 def test_launches_are_within_the_limits(grid, block, error):
     with pytest.raises(error, match="some_kernel"):
         cp.refuse_launch("some_kernel", grid, block)
+
+
+def test_without_cudas_compiler_a_gpu_is_refused_with_the_remedy(monkeypatch):
+    def not_there():
+        raise RuntimeError("Failure finding libnvrtc\nand where it was looked for")
+
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=OSError)
+    nvrtc = SimpleNamespace(getVersion=not_there)
+    fake = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, nvrtc=nvrtc))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    with pytest.raises(DeviceError, match=r"NVRTC.*finding libnvrtc\).*pip install") as told:
+        cuda.loaded.__wrapped__()
+    assert "\n" not in str(told.value)
+    nvrtc.getVersion = lambda: (13, 0)
+    assert cuda.loaded.__wrapped__() is fake

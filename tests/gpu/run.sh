@@ -101,7 +101,7 @@ step imports imports
 step exported "$python" build_engine.py --exported
 tests=("$python" -m pytest -rs --continue-on-collection-errors -o faulthandler_timeout=120)
 step device "${tests[@]}" tests/gpu tests/test_kernels.py tests/test_decode_gpu.py \
-  tests/test_matting.py -k "not host" --junitxml="$out/device.xml"
+  tests/test_matting.py -k "[gpu or a_gpu_reads or pycuda_array" --junitxml="$out/device.xml"
 step kernels-1080p "$python" -m benchmarks.kernels --json "$out/kernels-1080p.json"
 step stages-1080p "$python" -m benchmarks.stages --device gpu --size 1080p --frames 150 \
   --batches 1 2 4 --json "$out/stages-1080p.json"
