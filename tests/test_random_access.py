@@ -212,7 +212,7 @@ def test_a_pass_that_ends_early_tells_of_the_damage_that_it_met(tmp_path):
             told[first, count] = list(reader.warnings)
     assert told[0, 20] == told[60, 10] == []
     (sentence,) = told[0, 40]
-    assert re.match("a.mp4 is damaged after frame 3[0-9], 1 frames are lost, and", sentence)
+    assert re.match("a.mp4 is damaged after frame 3[0-9], 1 frame is lost, and", sentence)
     with closing(open_video(path)) as reader:
         list(islice(reader, 40))
         list(reader.read_from(0))  # sees more of it

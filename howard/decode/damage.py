@@ -86,7 +86,8 @@ class Damage:
         if self.first_after is None:
             return []
         after, lost = min(self.first_after, self.frames_read), self.lost_packets
-        shift = f", {lost} frames are lost, and a call that begins behind them counts them"
+        count, them = ("1 frame is", "it") if lost == 1 else (f"{lost} frames are", "them")
+        shift = f", {count} lost, and a call that begins behind {them} counts {them}"
         return [f"{name} is damaged after frame {after}{shift if lost else ''}"]
 
     def sentences(self, name: str, stated: Stated, end_seconds: float) -> list[str]:
