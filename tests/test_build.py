@@ -483,7 +483,8 @@ def test_at_the_end_the_refinement_learns_alone(tmp_path):
 
 def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
     """In evaluation the same network; in training, on its own scenes, nearly so."""
-    config, model = training(tmp_path, "run"), default_weights("howard")
+    config = replace(training(tmp_path, "run"), batch=8)  # fewer have statistics of their own
+    model = default_weights("howard")
     expected = network_from_onnx(model, "howard").eval()
     material, _ = load(config)
     batches = list(islice(source(config, material, PHASES[2], 5), 12))
@@ -492,10 +493,14 @@ def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
     with torch.no_grad():
         for ours, theirs in zip(network(*inputs), expected(*inputs), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-        alpha, learning = (
-            x.base(*inputs[2:])[0][:, :1].sigmoid() for x in (expected, network.train())
-        )
-    assert (learning - alpha).abs().mean() < 0.2 * (alpha - alpha.mean()).abs().mean()
+        network.train()
+        pairs = [
+            [x.base(*batch[4:])[0][:, :1].sigmoid() for x in (expected, network)]
+            for batch in batches
+        ]
+    apart = sum(float((learning - alpha).abs().mean()) for alpha, learning in pairs)
+    spread = sum(float((alpha - alpha.mean()).abs().mean()) for alpha, _ in pairs)
+    assert apart < 0.2 * spread
 
 
 def test_windows_lie_around_outlines_and_show_the_same_place():
