@@ -12,6 +12,8 @@ from howard.errors import DeviceError
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Products and sums are rounded one by one, as on the CPU that tests the kernels: what limits
 these kernels is memory, not arithmetic."""
+INSTALL = "pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x[ctk], as the driver's CUDA)"
+"""Brings CuPy and the compiler."""
 TILE = (32, 8)
 """Columns and rows of the blocks of kernels that run a thread per pixel."""
 
@@ -44,10 +46,7 @@ def loaded() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise DeviceError(
-            "CuPy is not installed, which a GPU needs: pip install 'cupy-cuda13x[ctk]' "
-            "(or cupy-cuda12x[ctk], as the driver's CUDA)"
-        ) from error
+        raise DeviceError(f"CuPy is not installed, which a GPU needs: {INSTALL}") from error
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -59,8 +58,7 @@ def loaded() -> Any:
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(
-            f"CUDA's compiler NVRTC, which the kernels need, cannot be loaded ({reason}): "
-            "pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x[ctk], as the driver's CUDA)"
+            f"CUDA's compiler NVRTC, which the kernels need, cannot be loaded ({reason}): {INSTALL}"
         ) from error
     return cupy
 

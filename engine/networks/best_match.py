@@ -121,6 +121,7 @@ class GlobalMatch(nn.Module):
 
 def inner_products(a: Tensor, b: Tensor) -> Tensor:
     """(..., n, m) of the columns of (..., k, n) and of (..., k, m); in fp32 even under autocast."""
+    # Outside autocast without a word of it, or an exported program would keep the word.
     if not torch.is_autocast_enabled(a.device.type):
         return torch.matmul(a.transpose(2, 3), b)
     with torch.autocast(a.device.type, enabled=False):

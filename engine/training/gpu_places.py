@@ -183,9 +183,7 @@ def misalign(draw: Draw, plate: Tensor, strength: Values) -> tuple[Tensor, Tenso
     reach = (reach * strength)[:, None, None]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
     moved = corners + reach * (draw.normal(4, 2) + 0.15 * draw.jitter(4, 2))
-    h = draw.tensor(homographies(corners, moved)).reshape(-1, 9, 1, 1).split(1, 1)
-    scale = h[6] * x + h[7] * y + h[8]
-    x, y = (h[0] * x + h[1] * y + h[2]) / scale, (h[3] * x + h[4] * y + h[5]) / scale
+    x, y = projected(draw, homographies(corners, moved), x, y)
     coverage = ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).float()
     flow = torch.cat([x - xs, y - ys], 1)
     return warped(plate, x, y, "reflection"), coverage, flow
@@ -202,6 +200,13 @@ def homographies(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     right = np.concatenate([target[..., 0], target[..., 1]], 1)
     solved = np.linalg.solve(np.concatenate([across, down], 1), right[..., None])
     return np.concatenate([solved[..., 0], np.ones((n, 1))], 1)
+
+
+def projected(draw: Draw, homography: np.ndarray, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where N homographies, (N, 9) or (N, 3, 3), take x, y."""
+    h = draw.tensor(homography.reshape(-1, 9)).reshape(-1, 9, 1, 1).split(1, 1)
+    scale = h[6] * x + h[7] * y + h[8]
+    return (h[0] * x + h[1] * y + h[2]) / scale, (h[3] * x + h[4] * y + h[5]) / scale
 
 
 def with_figure(draw: Draw, place: Tensor, material: DeviceMaterial) -> Tensor:
@@ -229,11 +234,8 @@ def from_elsewhere(draw: Draw, view: Tensor) -> Tensor:
     moved = middle * (1 + 0.4 * draw.normal(1, 2)) + ((corners - middle) @ turns) * size
     moved = moved + 0.1 * draw.normal(4, 2) * middle
     there = homographies(corners, moved).reshape(-1, 3, 3)
-    h = draw.tensor(np.linalg.inv(there).reshape(-1, 9)).reshape(-1, 9, 1, 1).split(1, 1)
     ys, xs = pixel_grid(height, width, draw.device)
-    scale = h[6] * xs + h[7] * ys + h[8]
-    x, y = (h[0] * xs + h[1] * ys + h[2]) / scale, (h[3] * xs + h[4] * ys + h[5]) / scale
-    return warped(view, x, y, "reflection")
+    return warped(view, *projected(draw, np.linalg.inv(there), xs, ys), "reflection")
 
 
 def real_pairs(

@@ -87,7 +87,7 @@ def two_takes(
     material: Material,
     kind: str,
     look: str,
-    figure: bool = False,
+    figure: bool,
 ) -> Place:
     """Both, the plate still there if it is to be missing; with a figure in them or without."""
     plain = look == "plain"

@@ -94,6 +94,9 @@ class SecondOpinion:
 
 def without_data(plate: Plate) -> Plate:
     """As if nothing had aligned the clean plate: it is still seen as it was filmed."""
-    alignment = replace(plate.alignment, coverage=0.0)
-    nothing = plate.pixels * 0, plate.coverage * 0
-    return replace(plate, pixels=nothing[0], coverage=nothing[1], alignment=alignment)
+    return replace(
+        plate,
+        pixels=plate.pixels * 0,
+        coverage=plate.coverage * 0,
+        alignment=replace(plate.alignment, coverage=0.0),
+    )
