@@ -20,6 +20,11 @@ Rgba: TypeAlias = NDArray[np.uint8 | np.uint16]
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
+def counted(frames: int) -> str:
+    """So many, in words."""
+    return f"{frames} frame" if frames == 1 else f"{frames} frames"
+
+
 def describe(value: Any) -> str:
     """Arrays by dtype and shape, anything else by its repr: for the nouns' own repr."""
     return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else repr(value)

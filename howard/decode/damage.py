@@ -9,6 +9,8 @@ from fractions import Fraction
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from howard.frames import counted
+
 MATROSKA_DURATION = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:03.000000000
 CLEARLY_SHORT_SECONDS = 0.25  # durations are rounded, and the last frame may stand longer
 
@@ -86,8 +88,8 @@ class Damage:
         if self.first_after is None:
             return []
         after, lost = min(self.first_after, self.frames_read), self.lost_packets
-        count, them = ("1 frame is", "it") if lost == 1 else (f"{lost} frames are", "them")
-        shift = f", {count} lost, and a call that begins behind {them} counts {them}"
+        are, them = ("is", "it") if lost == 1 else ("are", "them")
+        shift = f", {counted(lost)} {are} lost, and a call that begins behind {them} counts {them}"
         return [f"{name} is damaged after frame {after}{shift if lost else ''}"]
 
     def sentences(self, name: str, stated: Stated, end_seconds: float) -> list[str]:

@@ -15,6 +15,7 @@ from howard import __version__
 from howard.command_line import drop, parsed, printing, say
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError, is_out_of_memory
+from howard.frames import counted
 from howard.write.files import AGAIN
 
 USER_ERROR = 2
@@ -92,18 +93,14 @@ def run_command(config: RunConfig) -> None:
         say(f"howard: warning: {warning}")
     if report.fallbacks:
         say(
-            f"howard: no plate of its own was found for {frames(report.fallbacks)}: see "
+            f"howard: no plate of its own was found for {counted(report.fallbacks)}: see "
             f"fallback in {config.out / 'report.json'}"
         )
     with printing():
         print(
-            f"{frames(report.frames)} in {config.out}, {report.frames_per_second:.2f} frames/s, "
+            f"{counted(report.frames)} in {config.out}, {report.frames_per_second:.2f} frames/s, "
             f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
         )
-
-
-def frames(count: int) -> str:
-    return f"{count} frame" if count == 1 else f"{count} frames"
 
 
 def memory_is_short(error: Exception) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from howard.frames import Frame, Plate
+from howard.frames import Frame, Plate, counted
 from howard.matte import MattingNetwork
 
 DOUBTED = 0.25
@@ -47,9 +47,8 @@ class SecondOpinion:
     def warnings(self) -> list[str]:
         told = list(self.network.warnings)
         if self.alone:
-            frames = "1 frame" if len(self.alone) == 1 else f"{len(self.alone)} frames"
             told.append(
-                f"the plate of {frames} was left out, since the network was surer without: the "
+                f"the plate of {counted(len(self.alone))} was left out, since the network was surer without: the "
                 f"first is {min(self.alone)}; --debug DIR shows how the plates lie"
             )
         if 2 * sum(self.swapped) > len(self.swapped):
