@@ -48,8 +48,9 @@ class SecondOpinion:
         told = list(self.network.warnings)
         if self.alone:
             told.append(
-                f"the plate of {counted(len(self.alone))} was left out, since the network was surer "
-                f"without: the first is {min(self.alone)}; --debug DIR shows how the plates lie"
+                f"the plate of {counted(len(self.alone))} was left out, since the network was "
+                f"surer without: the first is {min(self.alone)}; "
+                "--debug DIR shows how the plates lie"
             )
         if 2 * sum(self.swapped) > len(self.swapped):
             told.append(
