@@ -17,7 +17,8 @@ from torch.export import Dim
 
 from engine.export import PARITY, deployable, example_inputs
 from engine.networks import NETWORKS, HowardNetwork
-from engine.networks.howard import BASE_MULTIPLE, FULL_MULTIPLE
+from engine.networks.howard import BASE_MULTIPLE
+from engine.networks.refinement import FULL_MULTIPLE
 from howard.errors import WeightsError
 from howard.matte.plan import program_name, sha256, write_program_sidecar
 

@@ -26,7 +26,8 @@ from engine.export import (  # noqa: E402
 from engine.exported import network_from_onnx  # noqa: E402
 from engine.networks import HowardNetwork  # noqa: E402
 from engine.networks.best_match import GROUPS, BestMatch, GlobalMatch, best_match  # noqa: E402
-from engine.networks.howard import FAST, matte, shuffled_up  # noqa: E402
+from engine.networks.howard import FAST, matte  # noqa: E402
+from engine.networks.layers import shuffled_up  # noqa: E402
 from engine.training import places, textures  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, pictures, split, stack  # noqa: E402
 from engine.training.losses import ENTROPY, laplacian_loss, matting_loss  # noqa: E402

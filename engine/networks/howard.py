@@ -17,7 +17,6 @@ The two-part shape follows Lin et al., *Real-Time High-Resolution Background Mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,18 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks.best_match import Compare, GlobalMatch
+from engine.networks.layers import Joined, Residual, conv, resize_like
+from engine.networks.refinement import FULL_MULTIPLE, Refinement
 from howard.matte.holes import GUESS_PERCENT
 
 BASE_MULTIPLE = 32
 """Height and width of the small inputs must be multiples of this."""
-FULL_MULTIPLE = 4
-"""Height and width of the full-size inputs must be multiples of this: the refinement works at a
-quarter of them."""
-BLOCK = 16
-"""Channels that ONNX Runtime's fastest convolutions take at once: they want a multiple of that
-(of 8 without AVX-512). Others take half as long again."""
-STEP_NOISE = 0.01
-"""Of a squared distance of colours, what tells nothing: a tenth of the range."""
 
 
 @dataclass(frozen=True)
@@ -67,91 +60,6 @@ DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 64, 576 * 320, bo
 FAST = replace(DEFAULT, around=0, base_pixels=448 * 256, both_ways=False)
 """For work near real time on a CPU, with the weights of the default: a network with half of the
 parameters was quicker still, and knew little of people."""
-
-
-def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions around an identity (He et al. 2016)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
-
-
-def separable(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
-    """A convolution of `side` x `side` in each channel, then one across them (Howard et al.,
-    *MobileNets*, 2017), batch normalisation: wide for its parameters."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, inputs, side, stride, side // 2, groups=inputs, bias=False),
-        nn.Conv2d(inputs, outputs, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
-
-
-class Surroundings(nn.Module):
-    """What is around each pixel of (N, channels, h, w), seen at half of the size with `inner`
-    channels: the same shape."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.down = separable(channels, inner, 3, stride=2)
-        self.first, self.second = (separable(inner, inner, 5) for _ in range(2))
-        self.up = nn.Conv2d(inner, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.down(x))
-        y = F.relu(y + self.first(y))
-        y = F.relu(y + self.second(y))
-        return resize_like(self.up(y), x)
-
-
-def resize_like(x: Tensor, reference: Tensor) -> Tensor:
-    """Bilinear, pixel centres at (x + 0.5) * s - 0.5."""
-    return F.interpolate(x, size=reference.shape[2:], mode="bilinear", align_corners=False)
-
-
-def shuffled_up(x: Tensor, times: int) -> Tensor:
-    """`F.pixel_shuffle(x, times)` of times^2 channels: first columns, then rows, which runtimes
-    copy in whole runs; all at once takes ONNX Runtime twice as long."""
-    n, _, h, w = x.shape
-    rows = x.reshape(n, times, times, h, w).permute(0, 1, 3, 4, 2).reshape(n, times, h, times * w)
-    return rows.permute(0, 2, 1, 3).reshape(n, 1, times * h, times * w)
-
-
-def enlarged(x: Tensor, times: int) -> Tensor:
-    """Each pixel of (N, C, H, W) a square of as many. As pictures of one channel: a convolution's
-    few channels ONNX Runtime enlarges with those that its BLOCK puts beside them."""
-    n, c, h, w = x.shape
-    # By the size, since the export of a factor is not one that runs in halves.
-    pictures = F.interpolate(x.reshape(n * c, 1, h, w), size=(times * h, times * w))
-    return pictures.reshape(n, c, times * h, times * w)
-
-
-class Joined(nn.Module):
-    """Features and the plate's coverage along channels, for a convolution: `channels` of both
-    together, zeros beside them up to whole BLOCKs."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.beside = -channels % BLOCK
-        self.outputs = channels + self.beside
-
-    def forward(self, features: Sequence[Tensor], coverage: Tensor) -> Tensor:
-        return torch.cat([*features, F.pad(coverage, (0, 0, 0, 0, 0, self.beside))], 1)
 
 
 class Base(nn.Module):
@@ -213,71 +121,6 @@ class Base(nn.Module):
         return F.pixel_shuffle(head[:, :16], 2), head[:, 16:], torch.sigmoid(self.doubt(y))
 
 
-def inverse_square(step: Tensor) -> Tensor:
-    """(N, 1, h, w) of a step (N, 3, h, w), bounded."""
-    return 1 / ((step * step).sum(1, keepdim=True) + STEP_NOISE)
-
-
-class Refinement(nn.Module):
-    """Alpha at full size: restores what the base's size lost, at a quarter of it and shuffled up.
-
-    At half of the full size with half of the channels it did no better and took half as long
-    again: at 1080p most of the time goes into moving memory. For the same reason the full-size
-    pictures enter by convolutions of their own, whose sum is what one convolution over all of
-    them would give, colour is not refined here (see `matte`), and the pictures enter as they are,
-    not centred about 0.
-
-    Where the plate is aligned, frame - plate = alpha (F - B), so that their product with the step
-    F - B, over the step's square, is alpha itself: it tells strands that the base is too small for.
-    And as alpha is nearly linear in the frame's colours wherever F and B are (Levin et al., *A
-    Closed-Form Solution to Natural Image Matting*, 2008), each square of pixels is told its
-    slopes, by which the frame's own detail enters, and one of the squared distance from the plate.
-    What is a strand and what a plate that is a little off, the surroundings tell, at an eighth of
-    the size. `quick` leaves out both.
-    """
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        channels = size.refinement
-        self.quick = size.around == 0
-        self.from_frame = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1)
-        self.from_plate = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1, bias=False)
-        self.from_difference = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1, bias=False)
-        self.from_base = nn.Conv2d(4 + size.hidden, channels, 3, 1, 1, bias=False)
-        if size.around:
-            self.around = Surroundings(channels, size.around)
-            self.slopes = nn.Conv2d(channels, 4, 1)
-        self.second = conv(channels, channels)
-        self.last = nn.Conv2d(channels, FULL_MULTIPLE**2, 3, 1, 1)
-
-    def be_quick(self, quick: bool) -> None:
-        """To learn, now and then, as a network without surroundings and slopes: with the running
-        statistics of the other, which two kinds of batches would blur."""
-        self.quick = quick
-        self.second.train(not quick)
-
-    def forward(
-        self, frame: Tensor, plate: Tensor, logits: Tensor, step: Tensor, hidden: Tensor
-    ) -> Tensor:
-        """Full-size pictures, the base's output, and its step of colours at full size; returns the
-        logit of alpha (N, 1, H, W)."""
-        y = self.from_frame(frame) + self.from_plate(plate)
-        apart = frame - plate
-        along = self.from_difference(apart * step)
-        y = y + along * resize_like(inverse_square(logits[:, 1:]), y)
-        y = y + self.from_base(torch.cat([resize_like(x, y) for x in (logits, hidden)], 1))
-        y = F.relu(y)
-        if not self.quick:
-            y = F.relu(y + self.around(y))
-        y = self.second(y)
-        logit = resize_like(logits[:, :1], frame) + shuffled_up(self.last(y), FULL_MULTIPLE)
-        if not self.quick:
-            detail = torch.cat([frame, (apart * apart).sum(1, keepdim=True)], 1)
-            slopes = enlarged(self.slopes(y), FULL_MULTIPLE)
-            logit = logit + (slopes * detail).sum(1, keepdim=True)
-        return logit
-
-
 class HowardNetwork(nn.Module):
     """Alpha, foreground and doubt from a frame, its aligned plate and the plate's coverage.
 
@@ -301,7 +144,7 @@ class HowardNetwork(nn.Module):
         }
         self.both_ways = size.both_ways
         self.base = Base(size)
-        self.refinement = Refinement(size)
+        self.refinement = Refinement(size.hidden, size.refinement, size.around)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

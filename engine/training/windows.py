@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks import HowardNetwork
-from engine.networks.howard import Refinement, resize_like
+from engine.networks.layers import resize_like
+from engine.networks.refinement import Refinement
 from engine.training.losses import alpha_loss
 from engine.training.precision import autocast
 
