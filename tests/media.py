@@ -141,6 +141,13 @@ def write_image(path: Path, rgb: NDArray[Any], *parameters: int) -> Path:
     return path
 
 
+def write_person(folder: Path) -> Path:
+    """Write a cut-out as the training takes them, an ellipse, and nothing else into the folder."""
+    rgba = np.zeros((120, 80, 4), np.uint8)
+    cv2.ellipse(rgba, (40, 70), (20, 50), 0, 0, 360, (200, 90, 60, 255), -1, cv2.LINE_AA)
+    return write_image(folder / "person.webp", rgba)
+
+
 def write_sound(path: Path, seconds: float = 0.2) -> Path:
     """Write a file that holds silence and no picture."""
     with av.open(str(path), "w") as container:

@@ -211,6 +211,14 @@ def test_views_from_elsewhere_are_warped_as_opencv_does(monkeypatch):
     assert np.abs(made - picture).mean((1, 2, 3)).min() > 0.02
 
 
+@pytest.mark.parametrize("exact", [0, 1])
+def test_some_plates_lie_within_a_pixel(monkeypatch, exact):
+    monkeypatch.setattr(gpu_places, "EXACT", exact)
+    plates = torch.rand(12, 3, 40, 1000)
+    *_, flow = gpu_places.misalign(Draw(3, 12, 1, "cpu"), plates, np.ones(12))
+    assert (flow.abs().amax((1, 2, 3)).median() < 2) == exact
+
+
 def test_a_figure_that_belongs_to_the_place_is_in_the_plate_too(material, monkeypatch):
     monkeypatch.setattr(gpu_places, "FIGURES", 1)
     assert_frame_and_plate_agree(scenes(material, 4, 24, {"aligned": 1.0}))

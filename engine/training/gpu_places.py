@@ -17,6 +17,8 @@ from engine.training.gpu_people import put
 from engine.training.gpu_shapes import OF_PLACES, Bar, Looks, Outline, Texture
 from engine.training.places import (
     DEPTHS,
+    EXACT,
+    EXACTLY,
     FIGURES,
     MARGIN,
     MISTAKEN,
@@ -170,17 +172,18 @@ def layer(
 
 
 def misalign(draw: Draw, plate: Tensor, strength: Values) -> tuple[Tensor, Tensor, Tensor]:
-    """The residual of the alignment, as `scenes.misalign`: the plate warped, its coverage, and the
-    flow (N, 2, H, W): what is now at x was at x + flow."""
+    """The residual of the alignment, EXACT or as `places.misalign`: the plate warped, its coverage,
+    and the flow (N, 2, H, W): what is now at x was at x + flow."""
     height, width = plate.shape[2:]
     ys, xs = pixel_grid(height, width, draw.device)
-    bent = draw.chance(0.5 * strength)
+    exact = draw.chance(EXACT)
+    bent = draw.chance(0.5 * strength) & ~exact
     amplitude = draw.tensor(draw.uniform(0.002, 0.015) * width * strength * bent)
     cells = int(draw.rng.integers(3, 7))  # one for the batch
     wave = smooth_field(draw, height, width, cells, channels=2) * amplitude
     x, y = xs + wave[:, :1], ys + wave[:, 1:]
     reach = draw.choice([0, 0.0015, 0.004, 0.012, 0.025], [0.15, 0.35, 0.32, 0.13, 0.05]) * width
-    reach = (reach * strength)[:, None, None]
+    reach = np.where(exact, draw.uniform(0, EXACTLY), reach * strength)[:, None, None]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
     moved = corners + reach * (draw.normal(4, 2) + 0.15 * draw.jitter(4, 2))
     x, y = projected(draw, homographies(corners, moved), x, y)

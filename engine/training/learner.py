@@ -20,7 +20,7 @@ from engine.training.windows import Windows, refinement_loss
 
 STATISTICS_FROM = 24
 """Batches."""
-UPDATES = 8
+UPDATES = 12
 """Of the refinement for each batch, while it learns alone."""
 QUICK = 0.3
 """Of them, are of the quick one, which a smaller network with the same weights is."""

@@ -7,16 +7,19 @@ from torch import Tensor
 
 ENTROPY = 0.3
 """Weight of the cross-entropy of alpha."""
+FINE_ENTROPY = 0.05
+"""The same where the refinement learns alone."""
 
 
-def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4) -> Tensor:
-    """L1 over a Laplacian pyramid, coarser levels weighted by their area (Hou & Liu 2019)."""
+def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4, growth: float = 2.0) -> Tensor:
+    """L1 over a Laplacian pyramid, each level weighing `growth` times the finer one, as in Hou &
+    Liu 2019."""
     loss = predicted.new_zeros(())
     for level in range(levels):
         below_p, below_t = F.avg_pool2d(predicted, 2), F.avg_pool2d(true, 2)
         up = lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)  # noqa: E731
         detail = (predicted - up(below_p)) - (true - up(below_t))
-        loss = loss + detail.abs().mean() * 2**level
+        loss = loss + detail.abs().mean() * growth**level
         predicted, true = below_p, below_t
     return loss
 
@@ -26,6 +29,14 @@ def alpha_loss(alpha: Tensor, true_alpha: Tensor) -> Tensor:
     wrong about, since through the sigmoid the differences have no gradient there."""
     loss = (alpha - true_alpha).abs().mean() + laplacian_loss(alpha, true_alpha)
     return loss + ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
+
+
+def fine_loss(alpha: Tensor, true_alpha: Tensor) -> Tensor:
+    """The same for a refinement: coarse levels, which it cannot mend, weigh no more than fine ones;
+    and little cross-entropy, which makes haze of whatever may be a strand and may be none."""
+    loss = (alpha - true_alpha).abs().mean()
+    loss = loss + laplacian_loss(alpha, true_alpha, levels=3, growth=1.0)
+    return loss + FINE_ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
 
 
 def matting_loss(

@@ -34,6 +34,11 @@ VIEWED = 0.3
 """Of the places without a plate, are real ones that were photographed twice."""
 TURNED = 0.15
 """Of the unaligned views, are turned by any angle."""
+EXACT = 0.4
+"""Of the plates, lie as exactly as the aligner's do where the place is plane or far: the corners'
+standard deviation is ..."""
+EXACTLY = 0.5
+"""... so many pixels of the frame at most, whatever its size."""
 DEPTHS = {"objects": 0.40, "relief": 0.35, "both": 0.25}
 """What is nearer and farther in a place, and how often."""
 
@@ -110,7 +115,11 @@ def two_takes(
             plate = relief(rng, live, baseline)
         if deep != "relief":
             live, plate = parallax(rng, live, plate, baseline, material, plain)
-    plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
+    if rng.random() < EXACT:
+        off = rng.normal(0, rng.uniform(0, EXACTLY), (4, 2))
+        plate, coverage = warped(plate, *pixel_grid(*plate.shape[:2]), off)
+    else:
+        plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
     inside = np.s_[my : my + height, mx : mx + width]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
     if kind == "wrong":
@@ -236,21 +245,35 @@ def misalign(
 ) -> tuple[Image, NDArray[np.float32]]:
     """The residual of the alignment: a homography, and often a smooth flow. And the coverage."""
     height, width = plate.shape[:2]
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    xs, ys = pixel_grid(height, width)
     if rng.random() < 0.5 * strength:
         amplitude = rng.uniform(0.002, 0.015) * width * strength
         cells = int(rng.integers(3, 7))
         xs = xs + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
         ys = ys + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
     reach = rng.choice([0, 0.0015, 0.004, 0.012, 0.025], p=[0.15, 0.35, 0.32, 0.13, 0.05]) * width
+    return warped(plate, xs, ys, rng.normal(0, reach * strength, (4, 2)))
+
+
+def pixel_grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """x and y of each pixel."""
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    return xs, ys
+
+
+def warped(
+    plate: Image, xs: NDArray[np.float32], ys: NDArray[np.float32], off: NDArray[np.float64]
+) -> tuple[Image, NDArray[np.float32]]:
+    """The plate at x, y after the homography that moves its corners by `off` (4, 2), and what of it
+    is there."""
+    height, width = plate.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    jitter = rng.normal(0, reach * strength, (4, 2)).astype(np.float32)
-    homography = cv2.getPerspectiveTransform(corners, corners + jitter)
+    homography = cv2.getPerspectiveTransform(corners, corners + off.astype(np.float32))
     grid = np.stack([xs, ys, np.ones_like(xs)], -1) @ homography.T.astype(np.float32)
     map_x, map_y = grid[..., 0] / grid[..., 2], grid[..., 1] / grid[..., 2]
-    warped = cv2.remap(plate, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    moved = cv2.remap(plate, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
-    return np.asarray(warped, np.float32), inside.astype(np.float32)
+    return np.asarray(moved, np.float32), inside.astype(np.float32)
 
 
 def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:

@@ -52,6 +52,7 @@ from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictur
 from engine.training.gpu_scenes import gpu_batches
 from engine.training.learner import Learner
 from engine.training.material import Material
+from engine.training.memory import keep_freed_memory
 from engine.training.pack import unpack
 from engine.training.validate import HeldOut, Validation
 
@@ -195,6 +196,7 @@ def source(
 
 def train(config: TrainConfig) -> None:
     """The loop."""
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(0)  # its thread pool does not survive the fork of the data workers

@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.networks import HowardNetwork
 from engine.networks.layers import resize_like
 from engine.networks.refinement import Refinement
-from engine.training.losses import alpha_loss
+from engine.training.losses import fine_loss
 from engine.training.precision import autocast
 
 SIDE = 192
@@ -93,7 +93,7 @@ def refinement_loss(refinement: Refinement, batch: Window) -> tuple[Tensor, Tens
         logit = refinement(batch.frame, batch.plate, batch.logits, step, batch.hidden)
     alpha = torch.sigmoid(logit.float())
     difference = (alpha - batch.true_alpha).abs().mean().detach()
-    return alpha_loss(alpha, batch.true_alpha), difference
+    return fine_loss(alpha, batch.true_alpha), difference
 
 
 def chosen_places(true_alpha: Tensor, ratio: int, side: int) -> list[tuple[int, int, int]]:

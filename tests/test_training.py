@@ -1,0 +1,281 @@
+"""How networks learn: losses, windows, the run. Needs the `build` extra."""
+
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from engine.export import load_checkpoint  # noqa: E402
+from engine.exported import network_from_onnx  # noqa: E402
+from engine.training.batches import PHASES, MaterialConfig  # noqa: E402
+from engine.training.losses import ENTROPY, alpha_loss, fine_loss, laplacian_loss, matting_loss  # noqa: E402
+from engine.training.precision import autocast, cpu_has_bfloat16  # noqa: E402
+from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
+from engine.training.unfold import unfolded  # noqa: E402
+from engine.training.windows import WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402
+from howard.matte import default_weights  # noqa: E402
+from tests.media import write_person  # noqa: E402
+
+
+def test_the_losses_are_zero_for_the_truth_and_grow_with_the_error():
+    alpha, foreground = torch.rand(2, 1, 32, 32), torch.rand(2, 3, 32, 32)
+    hard, sure = alpha.round(), torch.zeros(2, 1, 16, 16)
+    loss, difference = matting_loss(hard, foreground, sure, hard, foreground)
+    assert loss == difference == 0
+    near = laplacian_loss(alpha + 0.1 * torch.randn_like(alpha), alpha)
+    assert 0 < near < laplacian_loss(alpha + 0.3 * torch.randn_like(alpha), alpha)
+
+
+def test_the_foreground_counts_only_where_it_is_seen():
+    alpha, sure = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 8, 8)
+    loss, _ = matting_loss(alpha, torch.ones(1, 3, 16, 16), sure, alpha, torch.zeros(1, 3, 16, 16))
+    assert loss == 0
+
+
+def test_what_is_sure_and_wrong_still_has_a_gradient():
+    logit = torch.full((1, 1, 16, 16), -12.0, requires_grad=True)
+    colour, sure = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 8, 8)
+    true_alpha = torch.ones(1, 1, 16, 16)
+    matting_loss(torch.sigmoid(logit), colour, sure, true_alpha, colour)[0].backward()
+    assert logit.grad is not None
+    assert float(logit.grad.sum()) == pytest.approx(-ENTROPY, rel=1e-2)
+
+
+def test_to_a_refinement_haze_costs_more_and_what_only_a_base_could_mend_less():
+    truth = torch.zeros(1, 1, 32, 32)
+    truth[..., 16:] = 1
+    assert fine_loss(truth, truth) == 0
+    # A corner wrong, or everything a little: the same difference.
+    haze, blob = 0.9 * truth + 0.05, truth.clone()
+    blob[..., :4, :16] = 0.8
+    assert float((haze - truth).abs().mean()) == pytest.approx(float(blob.sub(truth).abs().mean()))
+    of_blob, of_haze = (
+        [float(loss(x, truth)) for loss in (fine_loss, alpha_loss)] for x in (blob, haze)
+    )
+    assert of_blob[0] / of_haze[0] < of_blob[1] / of_haze[1]
+
+
+def test_doubt_learns_the_error_of_alpha():
+    true_alpha, colour = torch.zeros(1, 1, 16, 16), torch.zeros(1, 3, 16, 16)
+    alpha = torch.full_like(true_alpha, 0.25)
+    right, wrong = torch.full((1, 1, 8, 8), 0.25), torch.zeros(1, 1, 8, 8)
+    aware = matting_loss(alpha, colour, right, true_alpha, colour)[0]
+    unaware = matting_loss(alpha, colour, wrong, true_alpha, colour)[0]
+    assert float(unaware - aware) == pytest.approx(0.25**2)
+
+
+def training(tmp_path: Path, out: str) -> TrainConfig:
+    write_person(tmp_path / "people")
+    return TrainConfig(
+        tmp_path / out,
+        networks=("howard",),
+        material=MaterialConfig(people=tmp_path / "people", cache=tmp_path / "cache"),
+        steps=4,
+        base_share=0.5,
+        batch=2,
+        validate_every=2,
+        workers=0,
+        threads=1,
+    )
+
+
+def test_training_leaves_checkpoints_pictures_and_can_be_resumed(tmp_path):
+    config = training(tmp_path, "run")
+    train(config)
+    out = config.out
+    names = ["howard-best.pt", "howard.pt", "validation"]
+    assert sorted(f.name for f in out.iterdir()) == names
+    for file in out.glob("*.pt"):
+        name, network = load_checkpoint(file)
+        assert name == "howard"
+        assert not network.training
+    assert len(list((out / "validation").iterdir())) == 2
+    train(replace(config, resume=True, steps=6))
+    assert torch.load(out / "howard.pt", weights_only=True)["steps"] == 6
+
+
+def test_at_the_end_the_refinement_learns_alone(tmp_path):
+    whole = replace(training(tmp_path, "whole"), edges_share=0.0)
+    train(whole)
+    edges = replace(whole, out=tmp_path / "edges", start=whole.out, edges_share=1.0, steps=2)
+    train(edges)
+    stored = (torch.load(c.out / "howard.pt", weights_only=True) for c in (whole, edges))
+    before, after = next(stored)["weights"], next(stored)["latest"]
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("refinement.") for name in changed)
+
+
+def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):
+    """In evaluation the same network; in training, on its own scenes, nearly so."""
+    config = replace(training(tmp_path, "run"), batch=8)  # fewer have statistics of their own
+    model = default_weights("howard")
+    expected = network_from_onnx(model, "howard").eval()
+    material, _ = load(config)
+    batches = list(islice(source(config, material, PHASES[2], 5), 12))
+    network = unfolded(model, "howard", batches).eval()
+    inputs = batches[0][2:]
+    with torch.no_grad():
+        for ours, theirs in zip(network(*inputs), expected(*inputs), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+        network.train()
+        pairs = [
+            [x.base(*batch[4:])[0][:, :1].sigmoid() for x in (expected, network)]
+            for batch in batches
+        ]
+    apart = sum(float((learning - alpha).abs().mean()) for alpha, learning in pairs)
+    spread = sum(float((alpha - alpha.mean()).abs().mean()) for alpha, _ in pairs)
+    assert apart < 0.2 * spread
+
+
+def test_windows_lie_around_outlines_and_show_the_same_place():
+    alpha = torch.zeros(2, 1, 96, 160)
+    alpha[1, 0, 40:44, 100:108] = 0.5
+    places = chosen_places(alpha, ratio=4, side=12)
+    assert {n for n, _, _ in places} == {1}
+    assert all(y % 2 == 0 and x % 2 == 0 for _, y, x in places)
+    cut = windows(alpha, places, 12, 4)
+    assert cut.shape[1:] == (1, 48, 48)
+    assert (cut.amax((1, 2, 3)) == 0.5).all()
+    column = torch.arange(40.0).expand(2, 1, 24, 40)
+    at_base, at_full = (
+        windows(column, places, 12, 1),
+        windows(column.repeat_interleave(4, 3), places, 12, 4),
+    )
+    assert torch.equal(at_full[:, :, 0, ::4], at_base[:, :, 0])
+    assert chosen_places(torch.zeros(2, 1, 96, 160), 4, 12) == [(0, 0, 0), (1, 0, 0)]
+
+
+def test_some_windows_lie_within_people():
+    alpha = torch.zeros(1, 1, 96, 160)
+    alpha[..., 80:] = 1
+    alpha[..., 79] = 0.5
+    places = chosen_places(alpha, ratio=1, side=12)
+    opaque = (windows(alpha, places, 12, 1) == 1).flatten(1).all(1)
+    assert opaque[:WINDOWS].sum() == 0
+    assert len(places) == WINDOWS + WITHIN
+    assert opaque[WINDOWS:].any()
+
+
+def test_windows_of_the_latest_batches_are_kept_with_what_the_base_says_of_them():
+    network: Any = SimpleNamespace(look=lambda frame, plate, covered: (frame, halved(plate), None))
+    kept = Windows()
+    rng = torch.Generator().manual_seed(3)
+    for ratio in (1, 4):
+        small = torch.rand(2, 3, 192, 256, generator=rng)
+        alpha = torch.zeros(2, 1, 192 * ratio, 256 * ratio)
+        alpha[..., 100 * ratio :] = 1
+        alpha[..., 100 * ratio] = 0.5
+        large = small.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3)
+        small[:, 0] = 20 * torch.nn.functional.avg_pool2d(alpha, ratio)[:, 0] - 10
+        kept.add(network, (alpha, large, large, large, small, small, small[:, :1]))
+    sides = set()
+    for _ in range(20):
+        drawn = kept.draw()
+        side = drawn.logits.shape[-1]
+        sides.add(side)
+        assert drawn.frame.shape[2:] == drawn.true_alpha.shape[2:] == (192, 192)
+        step = 192 // side
+        assert torch.equal(drawn.frame[:, 1:, ::step, ::step], drawn.logits[:, 1:])
+        torch.testing.assert_close(
+            halved(drawn.logits)[:, 1:], drawn.hidden[:, 1:], rtol=0, atol=1e-3
+        )
+        coarse = torch.sigmoid(torch.nn.functional.interpolate(drawn.logits[:, :1], (192, 192)))
+        assert ((coarse > 0.5) == (drawn.true_alpha > 0.5)).float().mean() > 0.97
+    assert sides == {192, 48}
+    for one in kept.kept:  # its own memory alone
+        assert all(x.untyped_storage().nbytes() == x.nbytes for x in one)
+
+
+def test_windows_that_the_base_has_wrong_are_not_kept_beside_others(monkeypatch):
+    monkeypatch.setattr("engine.training.windows.KEPT", 10)
+    network: Any = SimpleNamespace(look=lambda frame, plate, covered: (frame, halved(plate), None))
+    alpha = torch.zeros(2, 1, 192, 256)
+    alpha[..., 100:] = 1
+    alpha[..., 100] = 0.5
+    right = torch.cat([20 * alpha - 10, torch.zeros(2, 2, 192, 256)], 1)
+    pictures = torch.rand(2, 3, 192, 256)
+    kept = Windows()
+    kept.add(network, (alpha, pictures, pictures, pictures, -right, pictures, alpha))
+    assert len(kept.kept) == 10  # there are no others
+    kept.add(network, (alpha, pictures, pictures, pictures, right, pictures, alpha))
+    before = list(kept.kept)
+    assert all(x.logits[0].mul(x.true_alpha[0] - 0.5).mean() > 0 for x in before)
+    kept.add(network, (alpha, pictures, pictures, pictures, -right, pictures, alpha))
+    assert all(x is y for x, y in zip(kept.kept, before, strict=True))
+
+
+def halved(x):
+    return torch.nn.functional.avg_pool2d(x, 2)
+
+
+PEAK_AND_AFTER = """
+import sys
+import numpy as np
+from engine.training.memory import keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+block = np.ones(2**25)
+peak = resident()
+del block
+print(peak - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what the GNU C library does")
+@pytest.mark.parametrize(("how", "given_back"), [("kept", 0), ("as usual", 2**28)])
+def test_freed_memory_is_kept_for_the_next_tensor(how, given_back):
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK_AND_AFTER, how], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == pytest.approx(given_back, abs=2**22)
+
+
+@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "bf16", None])
+def test_training_takes_bfloat16_where_the_processor_has_it(monkeypatch, feature):
+    """Where it has not, a step takes twelve times as long as in fp32."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True}, raising=False)
+    cpu_has_bfloat16.cache_clear()
+    with autocast(torch.device("cpu")):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if feature else torch.float32)
+    cpu_has_bfloat16.cache_clear()
+
+
+def test_training_depends_on_its_seed_alone(tmp_path):
+    first, again = training(tmp_path, "first"), training(tmp_path, "again")
+    train(first)
+    train(again)
+    a, b = (torch.load(c.out / "howard.pt", weights_only=True) for c in (first, again))
+    for key, value in a["latest"].items():
+        assert torch.equal(value, b["latest"][key])
+
+
+def test_fine_tuning_begins_with_the_given_weights(tmp_path):
+    train(training(tmp_path, "first"))
+    config = replace(
+        training(tmp_path, "tuned"), start=tmp_path / "first", learning_rate=0.0, steps=1
+    )
+    train(config)
+    a, b = (
+        torch.load(tmp_path / name / "howard.pt", weights_only=True) for name in ("first", "tuned")
+    )
+    key = "base.head.weight"
+    assert torch.equal(a["weights"][key], b["latest"][key])
+
+
+def test_a_checkpoint_is_written_whole(tmp_path):
+    save(tmp_path / "c.pt", {"steps": 7})
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+    assert torch.load(tmp_path / "c.pt", weights_only=True)["steps"] == 7

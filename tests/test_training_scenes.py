@@ -1,0 +1,187 @@
+"""What networks learn from: people, places, scenes, batches. Needs the `build` extra."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine.training import places, textures  # noqa: E402
+from engine.training.batches import pictures, split, stack  # noqa: E402
+from engine.training.material import Material  # noqa: E402
+from engine.training.people import People, premultiplied, ramp  # noqa: E402
+from engine.training.places import make_place  # noqa: E402
+from engine.training.scenes import Sample, sample  # noqa: E402
+from howard.matte.holes import GUESS_PERCENT  # noqa: E402
+from tests.media import write_person  # noqa: E402
+
+
+def test_a_scene_depends_on_its_seed_alone(tmp_path):
+    material = Material(People([write_person(tmp_path)], tmp_path / "cache"))
+    first, again, other = (sample(seed, 64, 96, material) for seed in (5, 5, 6))
+    for a, b in zip(first, again, strict=True):
+        assert np.array_equal(a, b)
+    assert not np.array_equal(first.frame, other.frame)
+
+
+def test_people_of_one_name_in_two_folders_are_two(tmp_path):
+    folders = [tmp_path / "red", tmp_path / "blue"]
+    for folder, colour in zip(folders, ((0, 0, 255, 255), (255, 0, 0, 255)), strict=True):
+        folder.mkdir()
+        cv2.imwrite(str(folder / "0.png"), np.full((4, 4, 4), colour, np.uint8))
+    rng, cache = np.random.default_rng(0), tmp_path / "cache"
+    red, blue = (People([folder / "0.png"], cache).pick(rng)[0, 0, :3] for folder in folders)
+    assert (red.tolist(), blue.tolist()) == ([255, 0, 0], [0, 0, 255])
+
+
+def test_a_market_is_bright_and_full_of_detail():
+    place = cv2.resize(np.random.default_rng(0).random((20, 30, 3), np.float32), (300, 200))
+    lamps = np.zeros_like(place)
+    textures.market(np.random.default_rng(1), lamps, place, np.array([1.0, 0.6, 0.2]))
+    lit = lamps.max(-1) > 0
+    assert 0.05 < lit.mean() < 0.9
+    assert (lamps.min(), lamps.max()) == (0, 1)
+    red, _, blue = lamps[lit].mean(0)
+    assert red > blue
+    detail = [cv2.Laplacian(x[..., 0], cv2.CV_32F)[lit].std() for x in (lamps, place)]
+    assert detail[0] > 2 * detail[1]
+
+
+def test_light_comes_from_one_side():
+    light = ramp(np.random.default_rng(0), 40, 60)
+    assert light.shape == (40, 60, 1)
+    assert light.max() - light.min() > 0.15
+    assert light.mean() == pytest.approx(1, abs=0.02)
+    ends = light[0, 0, 0] + light[-1, -1, 0]
+    assert ends == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["near", "aligned", "missing", "wrong"])
+def test_scenes_are_what_they_say(tmp_path, kind):
+    material = Material(People([write_person(tmp_path)], tmp_path / "cache"))
+    for seed in range(12):
+        scene = sample(seed, 64, 96, material, {kind: 1.0})
+        assert scene.frame.shape == scene.plate.shape == scene.foreground.shape == (64, 96, 3)
+        assert scene.alpha.shape == scene.coverage.shape == (64, 96)
+        for field in scene:
+            assert field.dtype == np.float32
+            assert field.min() >= 0
+            assert field.max() <= 1
+        assert set(np.unique(scene.coverage)) <= {0, GUESS_PERCENT / 100, 1}
+        assert scene.plate[scene.coverage == 0].max(initial=0) == 0
+        if kind == "missing":
+            assert scene.coverage.max() == 0
+
+
+def test_a_plate_is_warped_by_what_moves_its_corners():
+    plate = np.random.default_rng(0).random((40, 60, 3), np.float32)
+    grid = places.pixel_grid(40, 60)
+    same, inside = places.warped(plate, *grid, np.zeros((4, 2)))
+    assert inside.all()
+    assert np.array_equal(same, plate)
+    moved, inside = places.warped(plate, *grid, np.full((4, 2), (2, 1), float))
+    assert np.allclose(moved[:-1, :-2], plate[1:, 2:], atol=1e-3)
+    assert inside[:-1, :-2].all()
+    assert not inside[-1].any()
+    assert not inside[:, -2:].any()
+
+
+def test_some_plates_lie_within_a_pixel(monkeypatch):
+    """However large the frame. Off by pixels they show another texture, by less much the same."""
+    texture = cv2.blur(np.random.default_rng(0).random((124, 1240, 3), np.float32), (3, 3))
+    monkeypatch.setattr(places, "photograph", lambda *_: texture)
+    apart = {}
+    for share in (0, 1):
+        monkeypatch.setattr(places, "EXACT", share)
+        made = (
+            make_place(np.random.default_rng(seed), 100, 1000, Material(), "aligned", "plain")
+            for seed in range(8)
+        )
+        apart[share] = [float(np.abs(x.live - x.plate).mean()) for x in made]
+    assert 0 < np.median(apart[1]) < np.median(apart[0]) / 2
+
+
+def test_a_place_without_a_plate_is_seen_from_elsewhere_or_not_at_all(monkeypatch):
+    monkeypatch.setattr(places, "MISTAKEN", 0)
+    found = [
+        make_place(np.random.default_rng(seed), 64, 96, Material(), "missing", "odd")
+        for seed in range(60)
+    ]
+    assert all(place.coverage.max() == place.plate.max() == 0 for place in found)
+    assert not any(place.reliable or place.plausible for place in found)
+    views = [place for place in found if place.unaligned is not None]
+    assert 0.6 < len(views) / len(found) < 0.9  # UNALIGNED
+    colours = np.array([[x.mean((0, 1)) for x in (p.live, p.unaligned)] for p in views])
+    own = np.abs(colours[:, 0] - colours[:, 1]).mean()
+    others = np.abs(colours[:, 0] - np.roll(colours[:, 1], 1, 0)).mean()
+    assert own < 0.5 * others
+    pixels = [np.abs(p.live - p.unaligned).mean() for p in views]
+    assert np.median(pixels) > 0.05  # but not in its place
+
+
+@pytest.mark.parametrize("kind", ["near", "missing"])
+def test_figures_that_belong_to_a_place_are_in_both_takes(tmp_path, monkeypatch, kind):
+    material = Material(People([write_person(tmp_path)], tmp_path / "cache"))
+    monkeypatch.setattr(places, "UNALIGNED", 1)
+    monkeypatch.setattr(places, "MISTAKEN", 0)
+    monkeypatch.setattr(places, "put", lambda rng, h, w, *_, **__: np.ones((h, w, 4), np.float32))
+    monkeypatch.setattr(places, "relief", lambda rng, live, baseline: live)
+    monkeypatch.setattr(places, "parallax", lambda rng, live, plate, *_: (live, plate))
+    for figures in (0, 1):
+        monkeypatch.setattr(places, "FIGURES", figures)
+        for seed in range(6):
+            made = make_place(np.random.default_rng(seed), 64, 96, material, kind, "plain")
+            shown = made.plate if kind == "near" else made.unaligned
+            flat = [x.reshape(-1, 3).std(0).max() < 1e-4 for x in (made.live, shown)]
+            assert flat == [figures, figures]
+            if figures and kind == "near":
+                assert made.coverage.mean() > 0.8  # no hole hides it
+
+
+def test_the_network_gets_the_unaligned_plate_where_nothing_is_covered():
+    coverage = np.zeros((64, 64), np.float32)
+    coverage[:, 32:] = 1
+    plate = np.full((64, 64, 3), 0.2, np.float32) * coverage[..., None]
+    rest = np.zeros((64, 64, 3), np.float32), coverage, coverage
+    one = Sample(rest[0], plate, *rest[1:], rest[0], np.full((64, 64, 3), 0.7, np.float32))
+    _, _, _, full, _, small, _ = stack([one, one], 2)
+    assert small[:, :, :, 16:].numpy() == pytest.approx(0.2)
+    assert small[:, :, :, :16].numpy() == pytest.approx(0.7)
+    assert full[:, :, :, :32].max() == 0
+
+
+def test_where_nobody_stands_frame_and_aligned_plate_agree(tmp_path):
+    material = Material(People([write_person(tmp_path)], tmp_path / "cache"))
+    differences = []
+    for seed in range(30):
+        scene = sample(seed, 64, 96, material, {"aligned": 1.0})
+        empty = (scene.alpha == 0) & (scene.coverage == 1)
+        if empty.sum() > 1000:
+            differences.append(np.abs(scene.frame - scene.plate)[empty].mean())
+    assert np.median(differences) < 0.1
+
+
+def test_people_are_stored_premultiplied_and_cropped(tmp_path):
+    out = premultiplied(write_person(tmp_path), 512)
+    assert out.shape[0] < 120
+    assert out.shape[1] < 80
+    assert (out[..., :3] <= out[..., 3:]).all()
+
+
+def test_validation_files_are_never_trained_on():
+    files = [Path(f"{i}.webp") for i in range(100)]
+    kept, held = split(files, held_out=False), split(files, held_out=True)
+    assert set(kept) | set(held) == set(files)
+    assert not set(kept) & set(held)
+    assert len(held) == 5
+
+
+def test_fine_tuning_folders_may_hold_any_pictures(tmp_path):
+    for name in ("b.png", "a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [f.name for f in pictures(tmp_path)] == ["a.jpg", "b.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty holds no pictures"):
+        pictures(tmp_path / "empty")
