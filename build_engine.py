@@ -14,7 +14,7 @@ engine/built/ is found by `run --network NAME`, before what ships.
 on a GPU: of the ONNX file that was just exported, of --weights, or of the network as it ships.
 
 Exports, checks the model, and compares it with torch on seeded inputs before it says a word
-of success. Needs the `build` extra; --plan also TensorRT and CuPy.
+of success. Needs the `build` extra or, with TensorRT and CuPy for --plan, the `gpu` extra.
 """
 
 from __future__ import annotations
@@ -128,6 +128,12 @@ def main() -> int:
         build(parsed(lambda: tyro.cli(BuildConfig, description=__doc__)))
     except HowardError as error:
         print(f"build_engine.py: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "onnx"):
+            raise
+        remedy = f"{error.name} is not installed: pip install '.[build]'"
+        print(f"build_engine.py: {remedy}", file=sys.stderr)
         return 2
     return 0
 

@@ -95,7 +95,7 @@ class AlignmentConfig:
     """Frames of a long clean plate: report the cost of Howard's search instead."""
     pairs: Path | None = None
     """Folder of real pictures with their homographies: align these instead."""
-    out: Path | None = None
+    json: Path | None = None
     """Write all numbers to this file, as JSON."""
 
 
@@ -223,8 +223,8 @@ def main(arguments: Sequence[str]) -> int:
     console.print(f"{headline(where)}; {said}")
 
     def save(results: Any) -> None:
-        if config.out:
-            write_json(config.out, "alignment", where, settings, results)
+        if config.json:
+            write_json(config.json, "alignment", where, settings, results)
 
     try:
         if not config.long_plate:

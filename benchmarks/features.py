@@ -77,7 +77,7 @@ class FeaturesConfig:
     """Small and short: 640x360, 1 frame."""
     seed: int = 0
     """Another seed makes other scenes of the same kinds."""
-    out: Path | None = None
+    json: Path | None = None
     """Write all numbers to this file, as JSON."""
 
 
@@ -182,8 +182,8 @@ def main(arguments: Sequence[str]) -> int:
     settings["success_pixels"] = success
 
     def save(results: Any) -> None:
-        if config.out:
-            write_json(config.out, "features", where, settings, results)
+        if config.json:
+            write_json(config.json, "features", where, settings, results)
 
     try:
         compare(config, (width, height), frames, console, save)

@@ -93,7 +93,7 @@ class MattingConfig:
     """Time the networks by turns, so many calls each."""
     threads: int = 2
     """Of each network."""
-    out: Path | None = None
+    json: Path | None = None
     """Write all numbers to this file, as JSON."""
 
 
@@ -271,8 +271,8 @@ def main(arguments: Sequence[str]) -> int:
     except (HowardError, WrongResult, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    if config.out:
-        write_json(config.out, "matting", where, settings(config), results)
+    if config.json:
+        write_json(config.json, "matting", where, settings(config), results)
     return 0
 
 

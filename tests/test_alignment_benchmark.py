@@ -321,7 +321,7 @@ def test_the_command_line_writes_its_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "stabilo", None)  # as if it were not installed
     record = tmp_path / "alignment.json"
     arguments = ["--scenes", "still", "planar", "--methods", "howard", "truth", "stabilo"]
-    options = ["--size", "320x180", "--frames", "2", "--no-observe", "--out", str(record)]
+    options = ["--size", "320x180", "--frames", "2", "--no-observe", "--json", str(record)]
     assert alignment.main([*arguments, *options]) == 0
     written = json.loads(record.read_text())
     assert {"commit", "processor", "libraries", "load_average"} <= written["environment"].keys()
@@ -374,7 +374,7 @@ def test_real_pictures_are_aligned_to_the_first_of_their_folder(layout, tmp_path
         stored.release()
     record = tmp_path / "pairs.json"
     methods = ["--methods", "howard", "truth", "sengupta"]
-    assert alignment.main(["--pairs", str(tmp_path), *methods, "--out", str(record)]) == 0
+    assert alignment.main(["--pairs", str(tmp_path), *methods, "--json", str(record)]) == 0
     written = json.loads(record.read_text())
     assert written["config"] == {"pairs": tmp_path.name}
     stem = "img" if layout == "oxford" else "graf"

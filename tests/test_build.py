@@ -237,3 +237,21 @@ def test_a_file_that_is_no_checkpoint_is_one_line_and_exit_2(tmp_path, text):
     assert done.returncode == 2
     assert "bad.pt" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+WITHOUT = """
+import sys
+sys.modules[sys.argv.pop()] = None
+import build_engine
+sys.exit(build_engine.main())
+"""
+
+
+@pytest.mark.parametrize("missing", ["torch", "onnx"])
+@pytest.mark.parametrize("asked", [["some.pt"], ["--exported"]])
+def test_without_the_build_extra_a_build_is_one_line_and_exit_2(missing, asked):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *asked, missing], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"build_engine.py: {missing} is not installed: pip install '.[build]'\n"

@@ -26,7 +26,7 @@ def planar() -> Scene:
 def test_every_method_finds_the_plate_of_a_planar_scene(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(features, "GAPS_SECONDS", {"nearest view": 0.0})
     record = tmp_path / "features.json"
-    arguments = ["--quick", "--scenes", "planar", "--out", str(record), "--methods", *QUICK]
+    arguments = ["--quick", "--scenes", "planar", "--json", str(record), "--methods", *QUICK]
     assert features.main(arguments) == 0
     written = json.loads(record.read_text())
     assert list(written["results"]) == ["planar", "all scenes, nearest view", "all scenes"]
@@ -135,7 +135,7 @@ def test_pairs_are_of_the_nearest_view_and_of_one_a_second_off():
 def test_a_method_that_does_not_work_is_not_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(METHODS, "orb", lambda: Method(none_of, mutual_nearest))
     record = tmp_path / "features.json"
-    arguments = ["--quick", "--scenes", "planar", "--methods", "orb", "--out", str(record)]
+    arguments = ["--quick", "--scenes", "planar", "--methods", "orb", "--json", str(record)]
     assert features.main(arguments) == 2
     assert "orb does not find" in capsys.readouterr().err
     assert not record.exists()

@@ -247,7 +247,7 @@ def test_the_command_writes_a_record(tmp_path, capsys):
     out = tmp_path / "matting.json"
     small = ["--size", "160x96", "--frames", "2", "--scenes", "1", "--rounds", "1"]
     chosen = ["--networks", "difference-key", "--kinds", "planar", "--plates", "aligned", "perfect"]
-    assert matting.main([*small, *chosen, "--out", str(out)]) == 0
+    assert matting.main([*small, *chosen, "--json", str(out)]) == 0
     record = json.loads(out.read_text())
     found = record["results"]["kinds"]["planar"]["networks"]["difference-key"]
     assert set(found) == {"aligned", "perfect"}

@@ -44,8 +44,8 @@ class Refinement(nn.Module):
     At half of the full size with half of the channels it did no better and took half as long
     again: at 1080p most of the time goes into moving memory. For the same reason the full-size
     pictures enter by convolutions of their own, whose sum is what one convolution over all of
-    them would give, colour is not refined here (`howard.matte`), and the pictures enter as they
-    are, not centred about 0.
+    them would give, colour is not refined here (`matte` in howard.py), and the pictures enter as
+    they are, not centred about 0.
 
     Where the plate is aligned, frame - plate = alpha (F - B), so that their product with the step
     F - B, over the step's square, is alpha itself: it tells strands that the base is too small for.
@@ -57,7 +57,7 @@ class Refinement(nn.Module):
     """
 
     def __init__(self, hidden: int, channels: int, around: int) -> None:
-        """hidden: channels of the base's features. The others as in `howard.Size`."""
+        """hidden: channels of the base's features. The others as in `Size` in howard.py."""
         super().__init__()
         self.quick = around == 0
         self.from_frame = nn.Conv2d(3, channels, 6, FULL_MULTIPLE, 1)

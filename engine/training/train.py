@@ -3,9 +3,9 @@
     python -m engine.training.train OUT --people DIR --places DIR --views DIR... --minutes 120
 
 All networks that are named learn from the same scenes, side by side. The base is trained alone on
-whole pictures of about 224 x 224 first (`--base-share` of the run), and in the first part of that
-(`--people-share`) mostly without a plate of any use, so that it learns what people look like; then
-base and refinement together on pictures of one to three times that size; at the end
+whole pictures of up to 640 x 352 first (`--base-share` of the run), and in the first part of that
+(`--people-share`) half of them without a plate of any use, so that it learns what people look like;
+then base and refinement together on pictures of one to three times that size; at the end
 (`--edges-share`) the refinement alone, on pictures of one to four times it. OUT then holds, for
 each network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the
 best on held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).

@@ -35,7 +35,8 @@ def held_out_scenes(material: Material, scenes: int = 6) -> HeldOut:
 
 
 class Validation:
-    """A few scenes of each kind of plate, from people and places that training never sees."""
+    """A few scenes of each kind of plate, from people and places that training never sees, if
+    there are enough of them (`batches.split`)."""
 
     def __init__(self, held_out: Material | HeldOut, device: str, scenes: int = 6) -> None:
         if isinstance(held_out, Material):

@@ -1,6 +1,6 @@
 """What the two devices do differently: who reads, aligns, mattes, packs, and tells the time.
 
-The only place that knows that there are two.
+The only place in the frame loop that knows that there are two.
 """
 
 from __future__ import annotations

@@ -10,10 +10,12 @@ from howard import __version__
 from howard.cuda import cupy
 from howard.errors import DeviceError, WeightsError
 
-PACKAGES = (
-    "numpy opencv-contrib-python-headless av isal onnxruntime tyro rich "
-    "torch cupy-cuda13x nvidia-dali-cuda130 tensorrt"
-).split()
+PACKAGES = "numpy opencv-contrib-python-headless av isal onnxruntime tyro rich".split()
+FOR_A_GPU = (
+    *("torch", "cupy-cuda13x", "cupy-cuda12x", "nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+    *("tensorrt-cu13", "tensorrt", "onnxruntime-gpu"),
+)
+"""Told of where they are installed."""
 
 
 def info() -> dict[str, str]:
@@ -28,11 +30,12 @@ def info() -> dict[str, str]:
         "platform": platform.platform(),
         "weights": weights(),
     }
-    for package in PACKAGES:
+    for package in (*PACKAGES, *FOR_A_GPU):
         try:
             rows[package] = version(package)
         except PackageNotFoundError:
-            rows[package] = "not installed"
+            if package in PACKAGES:
+                rows[package] = "not installed"
     return rows
 
 
