@@ -1,6 +1,7 @@
 """The aligner on the sample, against its exact truth, and where there is nothing to align."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from benchmarks.alignment import run_frame
 from benchmarks.alignment_methods import METHODS
 from benchmarks.alignment_scenes import Scene
-from howard.align.comparison import coverage_of
+from howard.align.aligner import others
+from howard.align.candidate import Candidate
+from howard.align.comparison import Fit, coverage_of
 from howard.align.cpu import OpenCVAligner
 from howard.align.geometry import corners, project, scaling
 from howard.align.plate_track import LONGEST_STEP, LOST_RATIO, USELESS_LEVELS
+from howard.align.polish import Polish
 from howard.config import AlignOptions
 from howard.frames import Frame, VideoInfo
 from sample.truth import load_truth
@@ -366,6 +370,38 @@ def test_coverage_is_exact_for_whole_pixel_shifts():
     expected = np.zeros((20, 30), np.uint8)
     expected[:18, 3:] = 1
     assert (coverage_of(shift, (30, 20), (30, 20)) == expected).all()
+
+
+def candidate(plate_index, cost):
+    fit = Fit(cost, cost, np.ones((3, 2)))
+    return Candidate(plate_index, np.eye(3), 0, 0, 0, fit, cost)
+
+
+def test_other_layers_are_the_cheapest_of_each_clean_plate_frame():
+    costs = [(5, 4.0), (5, 5.0), (7, 4.5), (6, 5.0), (7, 5.5), (8, 7.0)]
+    best, *found = (candidate(*x) for x in costs)
+    assert [(c.plate_index, c.cost) for c in others(best, found)] == [(7, 4.5), (6, 5.0)]
+
+
+def test_other_layers_do_not_tell_whether_the_place_is_a_plane():
+    """Of the frame's best alone is that remembered for the next frame."""
+    planes = {1: True, 2: False}
+    search = SimpleNamespace(
+        operations=SimpleNamespace(
+            exact=lambda look, plates, starts, reach: starts,
+            is_plane=lambda look, plate, homography: planes[plate],
+        ),
+        frame_size=(64, 48),
+        plate_size=(64, 48),
+        looks=list,
+        direct=lambda *_: [],
+    )
+    polish = Polish(search)
+    for best, beside in ((1, 2), (2, 1)):
+        assert polish.best(None, candidate(best, 1.0)).is_plane == planes[best]
+        (other,) = polish(None, [candidate(beside, 1.0)])
+        assert other.is_plane == planes[beside]
+        assert polish.is_deep != planes[best]
 
 
 def test_the_sample_is_aligned_within_a_pixel():

@@ -73,6 +73,17 @@ def test_a_homography_that_is_a_pixel_off_becomes_exact(seed, gain):
     assert off_by(found, truth) < EXACT_PIXELS
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_from_where_it_is_exact_it_is_told_again(seed):
+    frame, plate, truth = takes(seed)
+    here, there = detail(frame), detail(plate)
+    found = photometric.exact(here, there, truth, None)
+    for _ in range(4):
+        again = photometric.exact(here, there, found, None)
+        assert off_by(again, found) < EXACT_PIXELS
+        found = again
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_person_does_not_draw_it_away(is_known):
     frame, plate, truth = takes(1)

@@ -80,7 +80,7 @@ class TrackingAligner:
             fallback, best = self.search.fall_back(frame.index, look)
             best = replace(best, keypoints=self.operations.keypoints(look))
             return self.render(look, best, [], fallback)
-        best = self.search.polish(look, [best])[0]
+        best = self.search.polish.best(look, best)
         plate = self.render(look, best, found, None)
         match = best.plate_index, best.homography, best.fit.residual
         self.track.accept(frame.index, *match, best.is_plane)
@@ -106,13 +106,7 @@ class TrackingAligner:
         if not (is_holed or is_poor):
             return [first]
         found = found + self.search.follow_spared(look)
-        dearest = TOO_COSTLY * best.cost
-        others = {
-            c.plate_index: c
-            for c in found
-            if c.plate_index != best.plate_index and c.cost < dearest
-        }
-        more = sorted(others.values(), key=lambda c: c.cost)[:MORE_LAYERS]
+        more = others(best, found)[:MORE_LAYERS]
         if not is_poor:
             more = self.filling(look, more, holes)
         return [first, *(self.layer(look, c) for c in self.search.polish(look, more))]
@@ -158,3 +152,13 @@ class TrackingAligner:
         layer, source = layers[0]
         shown = look.view, layer.colour
         return Plate(composed.pixels, composed.coverage, alignment, shown, source.pixels)
+
+
+def others(best: Candidate, found: list[Candidate]) -> list[Candidate]:
+    """Of other clean-plate frames, each frame's cheapest, the cheapest first; none that costs too
+    much beside the best."""
+    cheapest: dict[int, Candidate] = {}
+    for candidate in sorted(found, key=lambda c: c.cost):
+        if candidate.cost < TOO_COSTLY * best.cost and candidate.plate_index != best.plate_index:
+            cheapest.setdefault(candidate.plate_index, candidate)
+    return list(cheapest.values())

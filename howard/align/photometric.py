@@ -132,7 +132,8 @@ def descended(
     sums: Callable[[Homography, float], Sums],
     reach: Reach,
 ) -> Homography | None:
-    """From `start` on until it stands still; None where that costs too much, or leads too far away.
+    """From `start` on until it stands still; None where that costs too much, unless it stood still
+    from the first, or leads too far away.
     sums: of a homography, and the limit to keep to, infinite at first."""
     unit, ends = unit_of(frame_size), corners(*plate_size)
     back = np.linalg.inv(unit)
@@ -149,8 +150,9 @@ def descended(
         if np.hypot(*(at - before).T).max() < STILL_PIXELS:
             break
     away = np.hypot(*(at - project(start, ends)).T).max()
-    is_better = last.points >= FEWEST_POINTS and last.cost <= reach.worth * first.cost
-    return found if is_better and away < reach.pixels else None
+    # Of a start that was exact, rounding tells which of the two costs less.
+    is_better = last.cost <= reach.worth * first.cost or away < STILL_PIXELS
+    return found if is_better and last.points >= FEWEST_POINTS and away < reach.pixels else None
 
 
 def unit_of(size: Size) -> Homography:

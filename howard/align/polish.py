@@ -43,18 +43,21 @@ class Polish:
     def __init__(self, search: Search) -> None:
         self.search = search
         self.is_deep = False
-        """Whether the place was no plane when that was last looked at."""
+        """Whether the place was no plane when the best candidate was last looked at."""
+
+    def best(self, look: Look, candidate: Candidate) -> Candidate:
+        """The best of a frame's candidates, before any others of it."""
+        (polished,) = self(look, [candidate])
+        self.is_deep = not polished.is_plane
+        return polished
 
     def __call__(self, look: Look, found: list[Candidate]) -> list[Candidate]:
-        if not found:
-            return []
         was_deep = self.is_deep
         start = found if was_deep else self.exactly(look, found)
         planes = [replace(c, is_plane=self.is_plane(look, c)) for c in start]
         deep = [i for i, c in enumerate(planes) if not c.is_plane]
         closer = self.closer(look, [found[i] for i in deep])
         chosen = replaced(planes, deep, closer)
-        self.is_deep = not chosen[0].is_plane
         unfinished = range(len(chosen)) if was_deep else deep
         return replaced(chosen, unfinished, self.exactly(look, [chosen[i] for i in unfinished]))
 
