@@ -4,8 +4,9 @@ This module is the stage's contract. `cpu.py` finds out what a path names. Video
 `container.py` opens them, `packets.py` lists where their frames are, `decoding.py` decodes
 (PyAV), `damage.py` says what is missing, `colour.py` makes upright RGB of it, and `video.py`
 puts these together. `images.py` reads images (OpenCV). `ahead.py` does it all a few frames in
-advance. `gpu.py` is the reader whose frames lie on the GPU: decoded there (`nvdec.py`, DALI), or
-uploaded (`upload.py`), as they are stored where kernels make RGB of that (`planes.py`).
+advance. `bars.py` cuts black bars off. `gpu.py` is the reader whose frames lie on the GPU: decoded
+there (`nvdec.py`, DALI), or uploaded (`upload.py`), as they are stored where kernels make RGB of
+that (`planes.py`).
 """
 
 from __future__ import annotations

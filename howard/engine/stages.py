@@ -16,6 +16,7 @@ from howard.align import Aligner
 from howard.align.mismatch import Mismatch
 from howard.config import RunConfig
 from howard.decode import VideoReader
+from howard.engine.bars import Bars, without_bars
 from howard.engine.device import Device, Weights, open_device
 from howard.engine.inputs import check_inputs, identify_run, within
 from howard.engine.journal import Journal
@@ -67,6 +68,8 @@ class Stages:
     """Frames per call of the network; halved where the device has too little memory."""
     wanted: range
     """Indices of the frames to make."""
+    bars: Bars | None = None
+    """Black ones, which the stages do not see."""
     draws: bool = False
     """Whether the aligner draws debug pictures."""
     skipped: int = 0
@@ -138,7 +141,8 @@ class Stages:
                 plate = self.aligner(frame)
             self.mismatch.note(plate.alignment.keypoints, plate.alignment.fallback is None)
             ms = {"decode": frame.decode_milliseconds, "align": watch}
-            self.journal.begin(frame.index, frame.pts_seconds, plate.alignment, **ms)
+            alignment = self.bars.of_whole(plate.alignment) if self.bars else plate.alignment
+            self.journal.begin(frame.index, frame.pts_seconds, alignment, **ms)
             plates.append(plate)
         return plates
 
@@ -174,7 +178,7 @@ class Stages:
         for frame, matte in zip(frames, mattes, strict=True):
             rgba = self.packer(frame.index, matte)
             self.journal.matted(frame.index, rgba.confidence, each)
-            yield rgba
+            yield self.bars.around(rgba) if self.bars else rgba
 
     def report(self) -> RunReport:
         """Complete the report; call it when the writer has finished."""
@@ -185,6 +189,7 @@ class Stages:
         stages = self.shot, self.clean_plate, self.mismatch, self.network, self
         warnings = [warning for stage in stages for warning in stage.warnings]
         warnings += self.not_there() + self.not_drawn()
+        warnings += [self.bars.warning()] if self.bars else []
         report = RunReport(
             frames=frames,
             seconds=round(seconds, 3),
@@ -248,9 +253,10 @@ def build_stages(config: RunConfig) -> Stages:
         shot = opened.enter_context(closing(device.open_video(config.shot)))
         clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
         check_inputs(config, shot.info, clean_plate.info)
+        identity = identify_run(config, device.name, shot.info, clean_plate.info)
+        shot, clean_plate, bars = without_bars(shot, clean_plate)
         batch = config.batch or device.batch(shot.info)
         network = device.open_network(weights, shot.info, batch)
-        identity = identify_run(config, device.name, shot.info, clean_plate.info)
         journal = Journal(config.out, identity, config.overwrite)
         there = within(config.wanted, shot.info)
         wanted = None if there is None else len(there)
@@ -258,6 +264,8 @@ def build_stages(config: RunConfig) -> Stages:
         for row in takewhile(lambda _: not mismatch.settled, journal.rows(sorted(journal.offsets))):
             mismatch.note(row["keypoints"], row["fallback"] is None)
         resume = journal.last_alignment(config.wanted.start)
+        if resume and bars:
+            resume = resume[0], bars.of_pictures(resume[1])
         aligner = device.open_aligner(shot.info, clean_plate, resume, config.align_options)
         steady = device.open_steady() if config.steady else as_it_is
         presence = device.open_presence()
@@ -276,5 +284,6 @@ def build_stages(config: RunConfig) -> Stages:
         mismatch=mismatch,
         batch=batch,
         wanted=config.wanted,
+        bars=bars,
         draws=config.debug is not None,
     )
