@@ -17,9 +17,13 @@ struct Corners {
   float along, down;
 };
 
+#define BESIDE (1.f / 512)  // pixels by which a point may miss: by rounding alone a whole border would
+
 // False outside of the picture.
 __device__ __forceinline__ bool find_corners(float u, float v, int width, int height, Corners* out) {
-  if (!(u >= 0.f && v >= 0.f && u <= width - 1 && v <= height - 1)) return false;
+  float last_u = width - 1, last_v = height - 1;
+  if (!(u >= -BESIDE && v >= -BESIDE && u <= last_u + BESIDE && v <= last_v + BESIDE)) return false;
+  u = fminf(fmaxf(u, 0.f), last_u), v = fminf(fmaxf(v, 0.f), last_v);
   int left = (int)u, top = (int)v, right = min(left + 1, width - 1);
   size_t above = (size_t)top * width, below = (size_t)min(top + 1, height - 1) * width;
   *out = {{above + left, above + right, below + left, below + right}, u - left, v - top};

@@ -483,7 +483,10 @@ def sampled(levels, u, v, has_data):
 
 
 def is_inside(u, v, width, height):
-    return (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
+    """But for a 512th of a pixel."""
+    beside = F(1 / 512)
+    along = (u >= -beside) & (u <= width - 1 + beside)
+    return along & (v >= -beside) & (v <= height - 1 + beside)
 
 
 def mapped_reduced(homography, small, frame, plate, small_plate):
@@ -535,6 +538,7 @@ def warp_probes(
     for n, homography in enumerate(plate_from_frame):
         u, v, w = mapped_reduced(homography, *sizes, (probe_width, probe_height))
         covered[n] = (w > 0) & is_inside(u, v, probe_width, probe_height)
+        u, v = (x.clip(0, F(most - 1)) for x, most in ((u, probe_width), (v, probe_height)))
         warped[n] = sampled(probes[n].astype(F), u, v, covered[n] > 0)
 
 
