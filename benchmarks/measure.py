@@ -19,13 +19,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from benchmarks.child import ROOT
-from howard.engine.info import processor
+from howard.engine.info import FOR_A_GPU, processor
 
 SCHEMA = 1
 LIBRARIES = (
     *("numpy", "opencv-contrib-python-headless", "av", "onnxruntime", "isal"),
-    *("torch", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-cu13", "onnxruntime-gpu"),
-    *("nvidia-dali-cuda120", "nvidia-dali-cuda130", "pynvvideocodec"),
+    *FOR_A_GPU,
+    "pynvvideocodec",
 )
 """Distributions whose versions are recorded where they are installed."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 
 import fakecupy
 import pytest
-from hostcuda import COMPILER
+from hostcuda import IS_MISSING, WITHOUT
 
 from howard import cuda
 from howard.decode import nvdec
@@ -41,8 +40,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def host_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """howard.cuda.cupy() is a stand-in over NumPy, whose kernels run on the CPU."""
-    if shutil.which(COMPILER) is None:
-        pytest.skip(f"{COMPILER} is not installed: it builds the kernels")
+    if IS_MISSING:
+        pytest.skip(WITHOUT)
     monkeypatch.setattr(cuda, "loaded", lambda: fakecupy)
     monkeypatch.setattr(nvdec, "is_there", lambda: False)  # it would decode into a real GPU
     cuda.module.cache_clear()

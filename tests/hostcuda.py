@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ import numpy as np
 HEADER = Path(__file__).with_name("cudacpu.h")
 COMMON = "common.cuh"
 COMPILER = os.environ.get("CXX", "g++")
+IS_MISSING = shutil.which(COMPILER) is None
+WITHOUT = f"{COMPILER} is not installed: it builds the kernels"
+"""Why tests are skipped then."""
 FLAGS = "-std=c++17 -O1 -g1 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Werror".split()
 """No contraction: a product and a sum are rounded one by one, as in NumPy."""
 RACES = ("-fsanitize=thread",)

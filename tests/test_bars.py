@@ -143,7 +143,7 @@ def test_a_run_goes_on_from_whole_frames_alignment(takes, tmp_path, no_gpu):
         assert cv2.absdiff(whole, inside).max() <= 1  # a homography rounded otherwise
 
 
-def test_real_files_have_none(takes):
+def test_real_files_have_none():
     """What the sample shows is picture to its border."""
     from sample.truth import CLEAN_PLATE, SHOT
 

@@ -24,7 +24,7 @@ import pytest
 import reference
 from gpu import golden
 from gpu.compile_all import compiled as compiled_for_gpus
-from hostcuda import COMPILER, HostModule, LaunchError
+from hostcuda import COMPILER, IS_MISSING, WITHOUT, HostModule, LaunchError
 from kernel_cases import CASES, TRUE_HOMOGRAPHY, F, luma_of, textured
 from kernel_runners import SOURCES, Gpu, Host, host_kernel, host_module, parameters, topics
 
@@ -41,16 +41,14 @@ HERE = Path(__file__).parent
 KERNELS = sorted(topics())
 IS_GPU_REQUIRED = os.environ.get("HOWARD_REQUIRE_GPU") == "1"
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed: it builds the kernels"
-)
+needs_compiler = pytest.mark.skipif(IS_MISSING, reason=WITHOUT)
 
 
 @pytest.fixture(scope="session")
 def host():
     """Runs kernels on the CPU; all are compiled at once."""
-    if shutil.which(COMPILER) is None:
-        pytest.skip(f"{COMPILER} is not installed: it builds the kernels")
+    if IS_MISSING:
+        pytest.skip(WITHOUT)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(host_module, (source.stem for source in SOURCES)))
     return Host()

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine.training import places, textures  # noqa: E402
+from engine.training import camera, places, textures  # noqa: E402
 from engine.training.batches import pictures, split, stack  # noqa: E402
 from engine.training.material import Material  # noqa: E402
 from engine.training.people import People, premultiplied, ramp  # noqa: E402
@@ -77,11 +77,11 @@ def test_scenes_are_what_they_say(tmp_path, kind):
 
 def test_a_plate_is_warped_by_what_moves_its_corners():
     plate = np.random.default_rng(0).random((40, 60, 3), np.float32)
-    grid = places.pixel_grid(40, 60)
-    same, inside = places.warped(plate, *grid, np.zeros((4, 2)))
+    ys, xs = camera.pixel_grid(40, 60)
+    same, inside = places.warped(plate, xs, ys, np.zeros((4, 2)))
     assert inside.all()
     assert np.array_equal(same, plate)
-    moved, inside = places.warped(plate, *grid, np.full((4, 2), (2, 1), float))
+    moved, inside = places.warped(plate, xs, ys, np.full((4, 2), (2, 1), float))
     assert np.allclose(moved[:-1, :-2], plate[1:, 2:], atol=1e-3)
     assert inside[:-1, :-2].all()
     assert not inside[-1].any()

@@ -40,6 +40,12 @@ def smooth_field(
     return np.asarray(field, np.float32)
 
 
+def pixel_grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """y and x of each pixel."""
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    return ys, xs
+
+
 class Tint(NamedTuple):
     """Another colour of what is bright."""
 
@@ -82,7 +88,7 @@ class Light:
     def lamps(self, rng: np.random.Generator) -> None:
         """Lamps that shine otherwise: patches of the place are brighter, darker, of other hue."""
         height, width = self.field.shape[:2]
-        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+        ys, xs = pixel_grid(height, width)
         for _ in range(rng.integers(1, 4)):
             x, y = rng.uniform(0, 1, 2) * (width, height)
             reach = rng.uniform(0.08, 0.6, 2) * max(height, width)

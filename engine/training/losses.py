@@ -24,19 +24,23 @@ def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4, growth: flo
     return loss
 
 
-def alpha_loss(alpha: Tensor, true_alpha: Tensor) -> Tensor:
+def alpha_loss(
+    alpha: Tensor,
+    true_alpha: Tensor,
+    levels: int = 4,
+    growth: float = 2.0,
+    entropy: float = ENTROPY,
+) -> Tensor:
     """L1, of the pyramid too, and the cross-entropy: that is there for what alpha is sure of and
     wrong about, since through the sigmoid the differences have no gradient there."""
-    loss = (alpha - true_alpha).abs().mean() + laplacian_loss(alpha, true_alpha)
-    return loss + ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
+    loss = (alpha - true_alpha).abs().mean() + laplacian_loss(alpha, true_alpha, levels, growth)
+    return loss + entropy * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
 
 
 def fine_loss(alpha: Tensor, true_alpha: Tensor) -> Tensor:
     """The same for a refinement: coarse levels, which it cannot mend, weigh no more than fine ones;
     and little cross-entropy, which makes haze of whatever may be a strand and may be none."""
-    loss = (alpha - true_alpha).abs().mean()
-    loss = loss + laplacian_loss(alpha, true_alpha, levels=3, growth=1.0)
-    return loss + FINE_ENTROPY * F.binary_cross_entropy(alpha, true_alpha.clamp(0, 1))
+    return alpha_loss(alpha, true_alpha, levels=3, growth=1.0, entropy=FINE_ENTROPY)
 
 
 def matting_loss(

@@ -117,7 +117,8 @@ def two_takes(
             live, plate = parallax(rng, live, plate, baseline, material, plain)
     if rng.random() < EXACT:
         off = rng.normal(0, rng.uniform(0, EXACTLY), (4, 2))
-        plate, coverage = warped(plate, *pixel_grid(*plate.shape[:2]), off)
+        ys, xs = camera.pixel_grid(*plate.shape[:2])
+        plate, coverage = warped(plate, xs, ys, off)
     else:
         plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
     inside = np.s_[my : my + height, mx : mx + width]
@@ -196,7 +197,7 @@ def relief(rng: np.random.Generator, live: Image, baseline: NDArray[np.float64])
     depth += camera.smooth_field(rng, size[1], size[0], int(rng.integers(2, 6))) * np.float32(0.4)
     steps = rng.choice([1.5, 3, 6, 100])
     depth = np.round((depth - np.median(depth)) * steps) / np.float32(steps)
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    ys, xs = camera.pixel_grid(height, width)
     near = np.asarray(cv2.resize(depth, (width, height)), np.float32)
     map_x, map_y = xs + near * np.float32(baseline[0]), ys + near * np.float32(baseline[1])
     moved = cv2.remap(live, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -245,7 +246,7 @@ def misalign(
 ) -> tuple[Image, NDArray[np.float32]]:
     """The residual of the alignment: a homography, and often a smooth flow. And the coverage."""
     height, width = plate.shape[:2]
-    xs, ys = pixel_grid(height, width)
+    ys, xs = camera.pixel_grid(height, width)
     if rng.random() < 0.5 * strength:
         amplitude = rng.uniform(0.002, 0.015) * width * strength
         cells = int(rng.integers(3, 7))
@@ -253,12 +254,6 @@ def misalign(
         ys = ys + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
     reach = rng.choice([0, 0.0015, 0.004, 0.012, 0.025], p=[0.15, 0.35, 0.32, 0.13, 0.05]) * width
     return warped(plate, xs, ys, rng.normal(0, reach * strength, (4, 2)))
-
-
-def pixel_grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """x and y of each pixel."""
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    return xs, ys
 
 
 def warped(
@@ -279,7 +274,7 @@ def warped(
 def uncovered(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
     """Coverage (H, W) of a plate whose camera pointed elsewhere: one or two half-planes miss."""
     coverage = np.ones((height, width), np.float32)
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    ys, xs = camera.pixel_grid(height, width)
     for _ in range(rng.integers(1, 3)):
         angle = rng.choice([0, 0.5, 1, 1.5]) * np.pi + rng.normal(0, 0.1)
         along = (xs / width - 0.5) * np.cos(angle) + (ys / height - 0.5) * np.sin(angle)

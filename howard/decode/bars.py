@@ -70,10 +70,9 @@ def box_of(reader: VideoReader, bars: tuple[int, ...], those: list[bool], inset:
 def bars_of(reader: VideoReader) -> tuple[int, int, int, int]:
     """Pixels of the bar on the left, at the top, on the right, at the bottom; 0 where there is
     none. Reads more than the first frame only where that may have one. Raises InputError."""
-    first = next(iter(reader))
-    if not any(measured(is_bar(*(brightest(first),) * 2))):
+    low = high = brightest(next(iter(reader)))
+    if not any(measured(is_bar(low, high))):
         return 0, 0, 0, 0
-    low = high = brightest(first)
     for frame in reader.sample(SAMPLES):
         light = brightest(frame)
         low, high = np.minimum(low, light), np.maximum(high, light)
