@@ -82,7 +82,8 @@ def build(config: BuildConfig) -> list[Path]:
 
 def export(checkpoint: Path, config: BuildConfig) -> tuple[str, Path]:
     """Name of the network, and its ONNX file."""
-    from engine.export import export_onnx, load_checkpoint, sha256
+    from engine.export import export_onnx, load_checkpoint
+    from howard.matte.plan import sha256
 
     name, network = load_checkpoint(checkpoint, config.network)
     out = config.out or BUILT / f"{name}.onnx"

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from benchmarks.alignment_person import Person
-from benchmarks.alignment_scores import SUCCESS_SHARE, corner_vectors, frame_corners
+from benchmarks.alignment_scores import SUCCESS_SHARE, corner_vectors
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
 from benchmarks.alignment_textures import Pixels, normal, surface
 from benchmarks.measure import Spread, WrongResult, spread
 from howard.align.cpu import OpenCVAligner
+from howard.align.geometry import corners
 from howard.frames import Alignment, Frame, VideoInfo
 
 MARGIN_SHARE = 0.5
@@ -106,8 +107,8 @@ def search_cost(width: int, height: int, plate_frames: int, frames: int) -> Sear
 
 def is_aligned(wander: Wander, index: int, alignment: Alignment) -> bool:
     """Whether the frame's corners lie where the two windows put them."""
-    corners = frame_corners(wander.width, wander.height)
+    points = corners(wander.width, wander.height)
     moved = np.subtract(wander.corner(index), wander.corner(alignment.plate_index))
     homography = np.reshape(alignment.homography_frame_from_plate, (3, 3))
-    off = corner_vectors(homography, corners, corners + moved + SHOT_OFFSET)
+    off = corner_vectors(homography, points, points + moved + SHOT_OFFSET)
     return bool(np.hypot(*off.T).max() < SUCCESS_SHARE * wander.width)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.alignment_methods import CRASHED
 from benchmarks.alignment_scenes import Scene
+from howard.align.geometry import corners
 from howard.frames import Plate
 
 SUCCESS_SHARE = 5 / 1920
@@ -56,12 +57,17 @@ class FrameScore:
     @property
     def corner_errors(self) -> Floats:
         """(4,) pixels."""
-        return np.asarray(np.hypot(*np.array(self.corners).T))
+        return lengths(self.corners)
 
     def succeeded(self, width: int) -> bool:
         """Whether all corners are near, in a frame of this width, and it was no guess."""
         near = self.corner_errors.max() < SUCCESS_SHARE * width
         return bool(near and self.fallback is None)
+
+
+def lengths(vectors: ArrayLike) -> Floats:
+    """(N,) of (N, 2)."""
+    return np.asarray(np.hypot(*np.asarray(vectors).T))
 
 
 def crash(index: int) -> FrameScore:
@@ -77,18 +83,15 @@ def score(scene: Scene, index: int, plate: Plate, milliseconds: float) -> FrameS
     outside, inside = covered & (picture.alpha == 0), covered & (picture.alpha > PERSON_ALPHA)
     place = difference(plate.pixels, picture.background)[outside]
     person = difference(plate.pixels, picture.pixels)[inside]
-    corners = np.full((4, 2), np.inf)
+    off = np.full((4, 2), np.inf)
     if alignment.fallback != CRASHED:
-        corners = corner_vectors(
-            np.reshape(alignment.homography_frame_from_plate, (3, 3)),
-            frame_corners(scene.width, scene.height),
-            scene.plate_points(
-                index, alignment.plate_index, frame_corners(scene.width, scene.height)
-            ),
-        )
+        points = corners(scene.width, scene.height)
+        homography = np.reshape(alignment.homography_frame_from_plate, (3, 3))
+        plate_points = scene.plate_points(index, alignment.plate_index, points)
+        off = corner_vectors(homography, points, plate_points)
     return FrameScore(
         index,
-        tuple((float(x), float(y)) for x, y in corners),
+        tuple((float(x), float(y)) for x, y in off),
         mean(place),
         mean(place > OFF_LEVELS),
         mean(person),
@@ -98,11 +101,6 @@ def score(scene: Scene, index: int, plate: Plate, milliseconds: float) -> FrameS
         alignment.fallback,
         milliseconds,
     )
-
-
-def frame_corners(width: int, height: int) -> Floats:
-    """Centres of the corner pixels, clockwise from the top left, (4, 2) xy."""
-    return np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
 
 
 def corner_vectors(predicted: Floats, corners: ArrayLike, plate_points: ArrayLike) -> Floats:

@@ -20,13 +20,14 @@ from benchmarks.alignment_scores import (
     SUCCESS_SHARE,
     Floats,
     corner_vectors,
-    frame_corners,
+    lengths,
     mean,
     percentile,
 )
 from benchmarks.alignment_textures import Pixels
 from benchmarks.feature_methods import Method
 from benchmarks.measure import Result, WrongResult
+from howard.align.geometry import corners
 from howard.align.operations import Scales
 from howard.align.robust import robust_homography
 
@@ -58,7 +59,7 @@ class PairScore:
     @property
     def corner_errors(self) -> Floats:
         """(4,) pixels."""
-        return np.asarray(np.hypot(*np.array(self.corners).T))
+        return lengths(self.corners)
 
 
 def clocked(call: Callable[[], Result]) -> tuple[Result, float]:
@@ -81,8 +82,8 @@ def score(
     found, estimate_took = clocked(
         lambda: robust_homography(ours, theirs, threshold, plate_size, size)
     )
-    corners = frame_corners(*size)
-    off = corner_vectors(found[0], corners, plate_points(corners)) if found else LOST
+    points = corners(*size)
+    off = corner_vectors(found[0], points, plate_points(points)) if found else LOST
     return PairScore(
         (len(here) + len(there)) / 2,
         len(pairs),

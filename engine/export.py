@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -197,8 +196,3 @@ def check_parity(network: Network, model: Path) -> dict[str, float]:
                 f"{model}: {name} differs from torch by {difference:.2g}, over {PARITY[name]}"
             )
     return worst
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

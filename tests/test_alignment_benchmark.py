@@ -201,7 +201,7 @@ def test_equally_near_views_are_no_error():
 
 
 def test_corner_vectors_by_hand():
-    corners = alignment_scores.frame_corners(101, 51)
+    corners = alignment_scores.corners(101, 51)
     moved = np.array([[1, 0, 3.0], [0, 1, -4], [0, 0, 1]])
     found = alignment_scores.corner_vectors(moved, corners, corners)
     assert found == pytest.approx(np.tile([3.0, -4.0], (4, 1)))
@@ -268,7 +268,7 @@ def test_published_methods_find_an_easy_homography_and_give_up_on_a_blank(make):
     true = np.array([[1.01, 0.01, 6.0], [-0.01, 1.01, -4.0], [0, 0, 1]])
     frame = cv2.warpPerspective(plate, true, (640, 360))
     estimate = make()
-    points = alignment_scores.frame_corners(640, 360)
+    points = alignment_scores.corners(640, 360)
     found = estimate(plate, frame)
     assert np.abs(apply(found, points) - apply(true, points)).max() < 3
     blank = np.full_like(plate, 127)

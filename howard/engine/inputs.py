@@ -69,7 +69,7 @@ def check_range(config: RunConfig, shot: VideoInfo) -> None:
     wanted, frames = config.wanted, shot.frames
     last = wanted.start if wanted.stop == sys.maxsize else wanted.stop - 1
     if frames is not None and last >= frames:
-        frames = counted(shot)
+        frames = frames_in(shot)
     if frames is not None and last >= frames:
         raise ConfigError(
             f"--frames is {config.frames}, but {shot.path} has {frames} frames, 0 to {frames - 1}: "
@@ -77,7 +77,7 @@ def check_range(config: RunConfig, shot: VideoInfo) -> None:
         )
 
 
-def counted(shot: VideoInfo) -> int | None:
+def frames_in(shot: VideoInfo) -> int | None:
     """Number of frames: a video file is read through, since many state no more than about how
     long they are."""
     if shot.still or shot.path not in shot.files:
