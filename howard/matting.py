@@ -24,6 +24,7 @@ from howard.cuda import cupy
 from howard.errors import ConfigError, DeviceError, InputError
 from howard.frames import IDENTITY, Alignment, Frame, Plate
 from howard.matte import MattingNetwork, default_weights
+from howard.matte.runner import check_runners
 
 Array = Any
 """Of any of the kinds above."""
@@ -58,7 +59,7 @@ class Matting:
                 "context-switching runs only with `run`: give Matting another network"
             )
         weights = Path(weights) if weights else default_weights(network)
-        side: type[Gpu] | type[Host] = Gpu if device == "gpu" or on_gpu(device) else Host
+        side: type[Gpu] | type[Host] = Gpu if device == "gpu" or on_gpu(device, network) else Host
         self._side = side(network, weights, runner, threads or len(os.sched_getaffinity(0)))
 
     def __call__(
@@ -160,12 +161,13 @@ class Gpu:
         return self.networks[shape]
 
 
-def on_gpu(device: Device) -> bool:
+def on_gpu(device: Device, network: str) -> bool:
     """Whether auto means a GPU here."""
     if device != "auto":
         return False
     try:
         cupy()
+        check_runners(network)
     except DeviceError:
         return False
     return True

@@ -1,6 +1,7 @@
 """The whole program on the GPU's engine, its kernels run by the host: from files to files."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from howard.config import RunConfig
 from howard.engine import device
 from howard.engine.run import run
-from howard.errors import ConfigError, DeviceError, DeviceMemoryError
+from howard.errors import DeviceError, DeviceMemoryError
+from howard.matte import plan, runner
 from howard.matte.gpu import DeviceMattingNetwork
 from tests.media import write_video
 from tests.test_run import picture, pictures, plate_frame, report, shot_frame
@@ -103,6 +105,32 @@ def test_auto_takes_the_gpu_where_there_is_one(host_runner, host_gpu, videos, tm
     assert stored["run"]["device"] == "gpu"
 
 
+def test_auto_takes_the_cpu_where_nothing_runs_the_network_on_the_gpu(
+    host_gpu, videos, tmp_path, monkeypatch
+):
+    for built in ("howard.pt2", "howard_fp16_of_a_gpu.plan"):
+        (tmp_path / "built").mkdir(exist_ok=True)
+        (tmp_path / "built" / built).touch()
+    folders: list[Path] = []
+    monkeypatch.setattr(plan, "built_folders", lambda: folders)
+    monkeypatch.setattr(runner, "find_spec", lambda name: name)
+    report = run(RunConfig(*videos, tmp_path / "out", frames=":1"))
+    (warning,) = (w for w in report.warnings if "GPU" in w)
+    assert "this ran on the CPU" in warning
+    assert "build_engine.py" in warning
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["run"]["device"] == "cpu"
+    wish = RunConfig(*videos, tmp_path / "other", runner="torch")
+    with pytest.raises(DeviceError, match=r"--runner torch: .* or leave --runner out"):
+        device.open_device(wish)
+    folders.append(tmp_path / "built")
+    runner.check_runners("howard")
+    (tmp_path / "built" / "howard.pt2").unlink()
+    runner.check_runners("howard")
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match="nothing here runs howard"):
+        runner.check_runners("howard")
+
+
 def test_the_batch_follows_the_free_memory(host_runner, host_gpu, videos, tmp_path, monkeypatch):
     there = device.open_device(RunConfig(*videos, tmp_path, device="gpu"))
     info = there.open_video(videos[0]).info
@@ -112,8 +140,10 @@ def test_the_batch_follows_the_free_memory(host_runner, host_gpu, videos, tmp_pa
 
 
 def test_context_switching_is_for_the_cpu(host_gpu, videos, tmp_path):
-    with pytest.raises(ConfigError, match="--device cpu"):
+    with pytest.raises(DeviceError, match="--device cpu"):
         on_gpu(videos, tmp_path, network="context-switching")
+    auto = device.open_device(RunConfig(*videos, tmp_path, network="context-switching"))
+    assert auto.name == "cpu"
 
 
 def test_a_run_writes_the_same_twice(host_runner, host_gpu, videos, tmp_path):

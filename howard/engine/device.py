@@ -6,7 +6,7 @@ The only place in the frame loop that knows that there are two.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +18,10 @@ from howard.config import RunConfig
 from howard.cuda import Traffic, cupy, traffic
 from howard.decode import VideoReader, open_video
 from howard.engine.timing import DeviceStopwatch, Stopwatch
-from howard.errors import ConfigError, DeviceError
+from howard.errors import DeviceError
 from howard.frames import Alignment, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork, default_weights, existing
+from howard.matte.runner import check_runners
 
 MOST_FRAMES = 4
 """Per call of the network on a GPU: what it learns of the person it learns after a batch."""
@@ -76,12 +77,15 @@ class Device:
     """Whether frames are aligned while those before are matted. Not where one stream does both."""
     totals: Callable[[int], dict[str, float]] = lambda frames: {}
     """For the report, of that many frames."""
+    warnings: Sequence[str] = ()
+    """What the user should know of the choice."""
     stream: Any = None
     """The GPU's; kept, since CuPy forgets a current stream that nobody holds."""
 
 
 def open_device(config: RunConfig) -> Device:
-    """As the user chose; auto takes the GPU where CuPy and a GPU are there, else the CPU.
+    """As the user chose; auto takes the GPU where CuPy, a GPU and what runs the network on it are
+    there, else the CPU, and warns where that leaves a GPU idle.
 
     Raises DeviceError where the GPU was asked for and cannot be used.
     """
@@ -90,13 +94,22 @@ def open_device(config: RunConfig) -> Device:
     if config.device == "gpu":
         return gpu(config)
     try:
+        cupy()
+    except DeviceError as error:
+        return instead(config, error)
+    try:
+        check_runners(config.network)
         return gpu(config)
     except DeviceError as error:
-        for name, value in config.for_a_gpu.items():
-            raise DeviceError(
-                f"--{name} {value}: {error.__cause__ or error}, or leave --{name} out"
-            ) from error
-        return cpu(config)
+        idle = f"a GPU is here, but this ran on the CPU: {error}"
+        return replace(instead(config, error), warnings=(idle,))
+
+
+def instead(config: RunConfig, error: DeviceError) -> Device:
+    """The CPU, since a GPU cannot be used; DeviceError if it was wished for by another option."""
+    for name, value in config.for_a_gpu.items():
+        raise DeviceError(f"--{name} {value}: {error}, or leave --{name} out") from error
+    return cpu(config)
 
 
 def cpu(config: RunConfig) -> Device:
@@ -146,7 +159,7 @@ def gpu(config: RunConfig) -> Device:
     except DeviceError as error:
         raise DeviceError(f"{error}, or give --device cpu") from error
     if config.network == "context-switching":
-        raise ConfigError("--network context-switching runs on the CPU alone: give --device cpu")
+        raise DeviceError("--network context-switching runs on the CPU alone: give --device cpu")
     from howard.align import gpu_opencv
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video

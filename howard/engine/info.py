@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from howard import __version__
 from howard.cuda import cupy
 from howard.errors import DeviceError, WeightsError
+from howard.matte import DEFAULT_NETWORK, default_weights
+from howard.matte.plan import sha256
+from howard.matte.runner import check_runners
 
 PACKAGES = "numpy opencv-contrib-python-headless av isal onnxruntime tyro rich".split()
 FOR_A_GPU = (
@@ -43,6 +46,7 @@ def device() -> str:
     """What `--device auto` takes."""
     try:
         cp = cupy()
+        check_runners(DEFAULT_NETWORK)
     except DeviceError as error:
         return f"cpu ({error})"
     return "gpu, " + cp.cuda.runtime.getDeviceProperties(0)["name"].decode()
@@ -60,12 +64,8 @@ def processor() -> str:
 
 def weights() -> str:
     """The default network's file, with its digest."""
-    import hashlib
-
-    from howard.matte import default_weights
-
     try:
         file = default_weights()
     except WeightsError as error:
         return str(error)
-    return f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    return f"{file.name} sha256 {sha256(file)[:16]}"

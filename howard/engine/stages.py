@@ -186,7 +186,7 @@ class Stages:
         for reader in (self.shot, self.aligner):  # ends their passes: then all warnings are there
             reader.close()
         frames, resumed = len(self.journal.offsets), self.journal.resumed
-        stages = self.shot, self.clean_plate, self.mismatch, self.network, self
+        stages = self.device, self.shot, self.clean_plate, self.mismatch, self.network, self
         warnings = [warning for stage in stages for warning in stage.warnings]
         warnings += self.not_there() + self.not_drawn()
         warnings += [self.bars.warning()] if self.bars else []

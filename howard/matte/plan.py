@@ -222,7 +222,7 @@ def find_program(wanted: Wanted, folders: Sequence[Path] | None = None) -> Path:
     raise DeviceError(f"{reason}: make one with `{command}`")
 
 
-def latest(pattern: str, folders: Sequence[Path] | None) -> list[Path]:
+def latest(pattern: str, folders: Sequence[Path] | None = None) -> list[Path]:
     """Files of engine/built/, the latest first."""
     found = {f.resolve() for folder in folders or built_folders() for f in folder.glob(pattern)}
     return sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)

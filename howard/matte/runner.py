@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from howard import cuda
 from howard.config import Runner as RunnerName
 from howard.errors import DeviceError
-from howard.matte.plan import Wanted, build_command, find_plan, find_program, this_machine
+from howard.matte.plan import (
+    Wanted,
+    build_command,
+    find_plan,
+    find_program,
+    latest,
+    program_name,
+    this_machine,
+)
 
 Array = Any
 """A CuPy array."""
@@ -95,6 +104,22 @@ def open_onnxruntime(wanted: Wanted) -> Runner:
     from howard.matte.onnxruntime_runner import OnnxRuntimeRunner
 
     return OnnxRuntimeRunner(wanted.weights)
+
+
+def check_runners(network: str) -> None:
+    """DeviceError where nothing that could run the network on a GPU is installed and built, as far
+    as can be told without loading it."""
+    if find_spec("tensorrt") and latest(f"{network}_*.plan"):
+        return
+    if find_spec("torch") and latest(program_name(network)):
+        return
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DeviceError(
+            f"nothing here runs {network} on it: build_engine.py makes a TensorRT plan (--plan) or "
+            "a program for torch (--exported)"
+        )
 
 
 OPENERS: dict[str, Callable[[Wanted], Runner]] = {
