@@ -295,6 +295,7 @@ def test_every_step_runs_whatever_became_of_the_others(script):
     for name in ("compile", "memcheck", "racecheck", "synccheck"):  # as this machine's tools allow
         assert ended.pop(name).startswith(("status", "left out: there is no"))
     assert set(ended.values()) == {"status 0"}
+    assert "build_engine.py --plan" in calls
     benchmarks = {"kernels-1080p", "kernels-2160p", "stages-1080p"}
     benchmarks |= {f"end-to-end-{size}" for size in ("480p", "1080p", "2160p")}
     assert benchmarks <= set(ended)
@@ -314,6 +315,13 @@ def test_named_steps_run_alone(script):
     assert code == 0
     assert [line.split()[0] for line in summary.splitlines()] == ["kernels-1080p", "golden"]
     assert len(calls.splitlines()) == 2
+
+
+def test_a_plan_is_left_out_without_tensorrt(script):
+    code, summary, calls = script("plan", fails="importlib.util")
+    assert code == 0
+    assert "left out: there is no TensorRT" in summary
+    assert "--plan" not in calls
 
 
 def test_wheels_are_installed_one_by_one_if_not_together(script, tmp_path):

@@ -13,6 +13,7 @@
 # calls; what runs the network needs `exported` before it, unless it is there from a call before:
 #
 #   HOWARD_STEP_SECONDS=240 tests/gpu/run.sh A machine imports exported device end-to-end-1080p
+#   tests/gpu/run.sh A2 plan end-to-end-1080p           (where TensorRT is)
 #   tests/gpu/run.sh B exported kernels-1080p stages-1080p end-to-end-480p end-to-end-2160p golden
 #   HOWARD_STEP_SECONDS=180 tests/gpu/run.sh C memcheck racecheck synccheck
 #
@@ -97,7 +98,13 @@ more=${PYTHONPATH:+:$PYTHONPATH}
 
 step machine machine
 step imports imports
-# Without a plan and without ONNX Runtime for CUDA, torch's program is what runs the network.
+# What runs the network: a plan where TensorRT is, else torch's program.
+has_tensorrt='import importlib.util, sys; sys.exit(importlib.util.find_spec("tensorrt") is None)'
+if is_wanted plan && "$python" -c "$has_tensorrt" > /dev/null 2>&1; then
+  step plan "$python" build_engine.py --plan --opt 1920x1080 --max 3840x2160
+elif is_wanted plan; then
+  say plan "left out: there is no TensorRT"
+fi
 step exported "$python" build_engine.py --exported
 tests=("$python" -m pytest -rs --continue-on-collection-errors -o faulthandler_timeout=120)
 step device "${tests[@]}" tests/gpu tests/test_kernels.py tests/test_decode_gpu.py \
