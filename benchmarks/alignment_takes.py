@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -165,8 +165,12 @@ class Rendered:
     def __iter__(self) -> Iterator[Frame]:
         return self.read_from(0)
 
-    def read_from(self, index: int) -> Iterator[Frame]:
-        return self._begin(range(index, self.info.frames or 0))
+    @property
+    def first(self) -> Frame:
+        return Frame(0, 0.0, self.picture(0))
+
+    def read_from(self, index: int, without: Container[int] = ()) -> Iterator[Frame]:
+        return self._begin([i for i in range(index, self.info.frames or 0) if i not in without])
 
     def sample(self, count: int) -> Iterator[Frame]:
         frames = self.info.frames or 0

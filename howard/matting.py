@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from howard.config import Device, Network, Runner, check_choices
+from howard.config import MOST_THREADS, Device, Network, Runner, check_choices
 from howard.cuda import cupy
 from howard.errors import ConfigError, DeviceError, InputError
 from howard.frames import IDENTITY, Alignment, Frame, Plate
@@ -52,14 +52,16 @@ class Matting:
         another network.
         """
         check_choices(device=device, network=network, runner=runner)
-        if threads < 0:
-            raise ConfigError(f"threads is {threads}: give 0 or more")
+        if not 0 <= threads <= MOST_THREADS:
+            raise ConfigError(f"threads is {threads}: give 0 to {MOST_THREADS}")
         if network == "context-switching":
             raise ConfigError(
                 "context-switching runs only with `run`: give Matting another network"
             )
         weights = Path(weights) if weights else default_weights(network)
         side: type[Gpu] | type[Host] = Gpu if device == "gpu" or on_gpu(device, network) else Host
+        if side is Host and runner != "auto":
+            raise ConfigError(f"runner {runner} is for a GPU, and this is the CPU: leave it out")
         self._side = side(network, weights, runner, threads or len(os.sched_getaffinity(0)))
 
     def __call__(
@@ -79,6 +81,9 @@ class Matting:
             frames, plates = side.take(frame), side.take(plate)
             covers = side.ones(frames.shape[:-1]) if coverage is None else side.take(coverage)
             check(frames, plates, covers)
+            if coverage is not None:
+                covers = (covers != 0).astype(np.uint8)  # a mask may say 255
+                plates = plates * covers[..., None]
             if is_single := frames.ndim == 3:
                 frames, plates, covers = frames[None], plates[None], covers[None]
             alpha, foreground = side.matte(frames, plates, covers)
@@ -217,9 +222,7 @@ def check(frames: Array, plates: Array, covers: Array) -> None:
 
 
 def nouns(frames: Array, plates: Array, covers: Array) -> tuple[list[Frame], list[Plate]]:
-    """(N, H, W, 3) and (N, H, W) as the network takes them; plates 0 where nothing is covered."""
-    covers = (covers != 0).astype(np.uint8)  # a mask may say 255
-    plates = plates * covers[..., None]
+    """(N, H, W, 3) and (N, H, W) as the network takes them."""
     return (
         [Frame(i, 0.0, pixels) for i, pixels in enumerate(frames)],
         [Plate(p, c, GIVEN) for p, c in zip(plates, covers, strict=True)],

@@ -33,8 +33,13 @@ class Pictures:
         self.pictures, self.warnings, self.closed = pictures, [], False
         self.info = VideoInfo(Path("pictures"), width, height, len(pictures), 30.0, still)
 
-    def read_from(self, index):
-        return (Frame(i, i / 30, p) for i, p in enumerate(self.pictures) if i >= index)
+    @property
+    def first(self):
+        return Frame(0, 0.0, self.pictures[0])
+
+    def read_from(self, index, without=()):
+        numbered = enumerate(self.pictures)
+        return (Frame(i, i / 30, p) for i, p in numbered if i >= index and i not in without)
 
     def __iter__(self):
         return self.read_from(0)

@@ -68,6 +68,13 @@ def test_takes_without_bars_are_not_read_beyond_their_first_frame():
     assert pictures_in(Once(views()), Once(views())) is None
 
 
+@pytest.mark.parametrize("sides", [(0, 40, 0, 40), (0, 0, 0, 0)])
+def test_a_take_that_begins_in_black_has_its_bars(sides):
+    taken = [barred(x, *sides) for x in views()]
+    black = barred(np.zeros_like(views()[0]), *sides)
+    assert bars_of(Pictures([black, *taken])) == sides
+
+
 def test_only_what_both_takes_have_counts():
     sky = views()
     for x in sky:

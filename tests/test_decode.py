@@ -21,6 +21,7 @@ import cv2
 import media
 import numpy as np
 import pytest
+import tifffile
 
 from howard.decode import open_video
 from howard.errors import ConfigError, InputError, InputMissing
@@ -457,6 +458,51 @@ def test_sixteen_bits_are_scaled_and_grey_becomes_rgb(tmp_path):
     frames, _ = read(media.write_image(tmp_path / "grey.png", np.full((20, 30), 37, np.uint8)))
     assert (frames[0].pixels == 37).all()
     assert frames[0].pixels.shape == (20, 30, 3)
+
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+DEEP = LEVELS[..., :3] * np.uint16(257)
+TIFFS = {  # pixels and how they are stored, and the words of the refusal; None: read as they are
+    "8 bits apart": (LEVELS[..., :3], {"planarconfig": "separate"}, None),
+    "16 bits": (DEEP, {"byteorder": ">", "bigtiff": True}, None),
+    "16 bits in tiles": (DEEP, {"tile": (16, 16)}, None),
+    "16 bits apart": (DEEP, {"planarconfig": "separate"}, "16 bits in planes apart"),
+    "16 bits apart, otherwise": (
+        DEEP,
+        {"planarconfig": "separate", "byteorder": ">", "bigtiff": True},
+        "16 bits in planes apart",
+    ),
+    "white is 0": (LEVELS[..., 0], {"photometric": "miniswhite"}, None),
+    "white is 0, 16 bits": (DEEP[..., 0], {"photometric": "miniswhite"}, "of which 0 is white"),
+    "alpha": (LEVELS, {"extrasamples": ["unassalpha"]}, "transparent pixels"),
+    "opaque": (LEVELS | np.uint8([0, 0, 0, 255]), {"extrasamples": ["unassalpha"]}, None),
+    "another sample": (LEVELS, {"extrasamples": ["unspecified"]}, None),
+    "alpha, 16 bits": (LEVELS * np.uint16(257), {"extrasamples": ["unassalpha"]}, None),
+}
+
+
+@pytest.mark.parametrize("case", TIFFS)
+def test_a_tiff_is_read_as_it_is_meant_or_refused(tmp_path, case):
+    pixels, options, words = TIFFS[case]
+    path = tmp_path / "a.tif"
+    stored = pixels.transpose(2, 0, 1) if "planarconfig" in options else pixels
+    tifffile.imwrite(path, np.ascontiguousarray(stored), **{"photometric": "rgb", **options})
+    if words:
+        with pytest.raises(InputError, match=f"a.tif holds .*{words}.*as PNG"):
+            open_video(path)
+        return
+    frames, _ = read(path)
+    meant = pixels if pixels.ndim == 3 else (255 - pixels)[..., None].repeat(3, 2)
+    meant = meant // 257 if meant.dtype == np.uint16 else meant
+    assert np.array_equal(frames[0].pixels, meant[..., :3])
+
+
+def test_what_is_cut_off_within_its_tags_is_damaged(tmp_path):
+    whole = cv2.imencode(".tif", DEEP)[1].tobytes()
+    for length in (3, 8, len(whole) - 30):
+        (tmp_path / "a.tif").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"a\.tif is damaged"):
+            open_video(tmp_path / "a.tif")
 
 
 EXIF_LOOKS = {

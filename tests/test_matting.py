@@ -142,11 +142,18 @@ def test_a_network_of_another_kind_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("device", "cuda"), ("network", "none"), ("runner", "x"), ("threads", -1)]
+    ("option", "value"),
+    [("device", "cuda"), ("network", "none"), ("runner", "x"), ("threads", -1), ("threads", 999)],
 )
 def test_words_that_are_no_choice_are_refused(option, value):
     with pytest.raises(ConfigError, match=f"{option} is "):
         howard.Matting(**{option: value})
+
+
+def test_a_gpus_runner_is_not_passed_over_on_the_cpu(no_gpu):
+    for device in ("cpu", "auto"):
+        with pytest.raises(ConfigError, match="runner torch is for a GPU"):
+            howard.Matting(device=device, runner="torch")
 
 
 def test_arrays_of_a_gpu_are_refused_on_the_cpu(on_cpu):

@@ -16,7 +16,7 @@ import media
 import numpy as np
 import pytest
 
-from howard.decode import open_video
+from howard.decode import images, open_video
 from howard.decode.decoding import Decoding
 from howard.errors import InputError
 from howard.frames import Frame
@@ -290,6 +290,43 @@ def test_reading_begins_at_the_keyframe_before(tmp_path, monkeypatch):
     with closing(open_video(path, 1)) as reader:
         assert len(list(reader.read_from(45))) == 15
     assert len(decoded) == 20
+
+
+@pytest.mark.parametrize("kind", ["video", "pictures"])
+def test_what_is_left_out_is_not_worked_for(tmp_path, monkeypatch, kind):
+    frames = list(moving_frames(12))
+    if kind == "video":
+        path = media.write_video(tmp_path / "a.mp4", frames, g=4)
+    else:
+        path = tmp_path / "a"
+        for index, pixels in enumerate(frames):
+            media.write_image(path / f"{index:02d}.png", pixels)
+    expected, _ = all_frames(path)
+    without = {0, 3, 4, 11}
+    with closing(open_video(path, 1)) as reader:
+        worked = decoded_counter(monkeypatch) if kind == "video" else read_counter(monkeypatch)
+        for start in (0, 5):
+            wanted = [i for i in range(start, 12) if i not in without]
+            found = list(reader.read_from(start, without))
+            assert_same(found, [expected[i] for i in wanted])
+            assert len(worked) == len(wanted)
+            worked.clear()
+        assert list(reader.read_from(0, range(12))) == []
+        assert not worked
+        assert np.array_equal(reader.first.pixels, expected[0].pixels)
+
+
+def read_counter(monkeypatch) -> list[Path]:
+    """Images that are read from here on."""
+    read: list[Path] = []
+    read_image = images.read_image
+
+    def counted(path):
+        read.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr(images, "read_image", counted)
+    return read
 
 
 @pytest.mark.parametrize("gop", [1, 4, 60])

@@ -21,6 +21,7 @@ from howard.errors import ConfigError, DeviceError, InputError, OutputError, Wei
 from howard.matte import second
 from howard.matte.cpu import OnnxMattingNetwork
 from tests.media import write_image, write_sound, write_video
+from tests.test_random_access import read_counter
 from tests.test_write import HALF_A_LEVEL
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
@@ -145,6 +146,21 @@ def test_a_missing_picture_alone_is_made_again(videos, finished, tmp_path):
     assert (again.resumed, again.frames) == (5, 6)
     assert cv2.absdiff(picture(out, 2), kept).mean() < 2
     assert len(report(out)["frames"]) == 6
+
+
+def test_what_is_finished_is_not_read_again(tmp_path, monkeypatch):
+    for i in range(12):
+        write_image(tmp_path / "shot" / f"{i:02d}.png", shot_frame(0))
+    still = write_image(tmp_path / "plate.png", plate_frame(0))
+    config = RunConfig(tmp_path / "shot", still, tmp_path / "out", device="cpu")
+    run(config)
+    (tmp_path / "out" / "000010.png").unlink()
+    read = read_counter(monkeypatch)
+    assert run(config).resumed == 11
+    names = {path.name for path in read}
+    assert "10.png" in names
+    # What lies behind those that are read ahead when the folder is opened.
+    assert not {"06.png", "07.png", "08.png", "09.png", "11.png"} & names
 
 
 def test_paths_may_be_text(videos, tmp_path):

@@ -88,6 +88,12 @@ def test_a_take_of_another_size_begins_anew():
     assert (found == 0).all()
 
 
+def test_where_nobody_is_no_flow_is_looked_for(monkeypatch):
+    monkeypatch.setattr("howard.matte.steady.dense_flow", None)
+    nobody = alpha(0) * 0
+    assert (after([frame(0), frame(1)], [nobody, nobody]) == 0).all()
+
+
 def test_an_empty_picture_of_a_few_pixels_stays_empty():
     few = np.zeros((4, 4), np.float32)
     assert (after([frame(0)[:4, :4], frame(0)[:4, 4:8]], [few, few]) == 0).all()

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -17,7 +18,15 @@ onnx = pytest.importorskip("onnx")
 from engine.export import load_checkpoint  # noqa: E402
 from engine.exported import network_from_onnx  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig  # noqa: E402
-from engine.training.losses import ENTROPY, alpha_loss, fine_loss, laplacian_loss, matting_loss  # noqa: E402
+from engine.training.losses import (  # noqa: E402
+    ENTROPY,
+    FINE_ENTROPY,
+    alpha_loss,
+    fine_loss,
+    laplacian_loss,
+    matting_loss,
+    outline_loss,
+)
 from engine.training.precision import autocast, cpu_has_bfloat16  # noqa: E402
 from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
 from engine.training.unfold import unfolded  # noqa: E402
@@ -62,6 +71,34 @@ def test_to_a_refinement_haze_costs_more_and_what_only_a_base_could_mend_less():
         [float(loss(x, truth)) for loss in (fine_loss, alpha_loss)] for x in (blob, haze)
     )
     assert of_blob[0] / of_haze[0] < of_blob[1] / of_haze[1]
+
+
+def test_at_the_end_of_a_run_the_loss_weighs_what_is_sure_and_wrong_less():
+    sure = torch.zeros(1, 1, 8, 8)
+    colour, true_alpha = torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    alpha = torch.full_like(true_alpha, 0.5)
+    begin, end = (
+        float(matting_loss(alpha, colour, sure, true_alpha, colour, part)[0]) for part in (0.0, 1.0)
+    )
+    assert begin - end == pytest.approx((ENTROPY - FINE_ENTROPY) * np.log(2), rel=1e-5)
+
+
+def test_along_outlines_the_step_is_that_of_the_mean_colours_on_both_sides():
+    true_alpha = torch.zeros(1, 1, 32, 32)
+    true_alpha[..., 16:] = 1
+    true_alpha[..., 15] = 0.3
+    person, place = torch.tensor([0.8, 0.2, 0.5]), torch.tensor([0.1, 0.6, 0.5])
+    foreground = person[None, :, None, None].expand(1, 3, 32, 32)
+    background = place[None, :, None, None].expand(1, 3, 32, 32)
+    frame = true_alpha * foreground + (1 - true_alpha) * background
+    step = (foreground - background).clone()
+    assert outline_loss(step, frame, true_alpha, foreground) < 1e-6
+    collapsed = step.clone()
+    collapsed[..., 16:] = 0  # within the person, where the foreground does not depend on it
+    assert outline_loss(collapsed, frame, true_alpha, foreground) > 0.1
+    far = step.clone()
+    far[..., :10] = far[..., 22:] = 9
+    assert outline_loss(far, frame, true_alpha, foreground) < 1e-6
 
 
 def test_doubt_learns_the_error_of_alpha():

@@ -3,15 +3,15 @@
 This module is the stage's contract. `cpu.py` finds out what a path names. Video files:
 `container.py` opens them, `packets.py` lists where their frames are, `decoding.py` decodes
 (PyAV), `damage.py` says what is missing, `colour.py` makes upright RGB of it, and `video.py`
-puts these together. `images.py` reads images (OpenCV). `ahead.py` does it all a few frames in
-advance. `bars.py` cuts black bars off. `gpu.py` is the reader whose frames lie on the GPU: decoded
-there (`nvdec.py`, DALI), or uploaded (`upload.py`), as they are stored where kernels make RGB of
-that (`planes.py`).
+puts these together. `images.py` reads images (OpenCV; `tiff.py` tells what it would read wrong).
+`ahead.py` does it all a few frames in advance. `bars.py` cuts black bars off. `gpu.py` is the
+reader whose frames lie on the GPU: decoded there (`nvdec.py`, DALI), or uploaded (`upload.py`), as
+they are stored where kernels make RGB of that (`planes.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -32,12 +32,18 @@ class VideoReader(Protocol):
     """What went wrong without ending the video, in words for the report; complete after the
     last frame (for example a truncated file: the frames before the damage are delivered)."""
 
+    @property
+    def first(self) -> Frame:
+        """The first frame, decoded when the file was opened; on the host, whoever reads."""
+        ...
+
     def __iter__(self) -> Iterator[Frame]:
         """All frames: `read_from(0)`."""
         ...
 
-    def read_from(self, index: int) -> Iterator[Frame]:
-        """Frames `index`, `index` + 1, ...; none if `index` is past the end.
+    def read_from(self, index: int, without: Container[int] = ()) -> Iterator[Frame]:
+        """Frames `index`, `index` + 1, ...; none if `index` is past the end. Those of the indices
+        in `without` are left out, which costs as little as their kind allows.
 
         Decoding begins at the keyframe before, where the file's times are beyond doubt, and
         else at the start. In a damaged video that no pass has read yet, frames that cannot be

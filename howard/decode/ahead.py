@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -31,7 +31,7 @@ class Source:
     first: Frame
     rest: Pass
     """The second frame and after."""
-    read_from: Callable[[int], Pass]
+    read_from: Callable[[int, Container[int]], Pass]
     sample: Callable[[int], Pass]
     """Both as in VideoReader. Only one pass may be under way, `rest` included."""
     video: VideoFile | None = None
@@ -53,7 +53,7 @@ class AheadReader:
         if read_ahead < 1:
             source.rest.close()
             raise ConfigError(f"read_ahead is {read_ahead}; it must be 1 frame or more")
-        self.info, self.warnings = source.info, source.warnings
+        self.info, self.warnings, self.first = source.info, source.warnings, source.first
         self._read_ahead, self._closed = read_ahead, False
         self._read_from, self._sample = source.read_from, source.sample
         # The pass from the start is under way before it is asked for.
@@ -63,14 +63,14 @@ class AheadReader:
     def __iter__(self) -> Iterator[Frame]:
         return self.read_from(0)
 
-    def read_from(self, index: int) -> ReadAhead:
+    def read_from(self, index: int, without: Container[int] = ()) -> ReadAhead:
         """The frames from `index` on; raises ValueError if it is negative."""
         if index < 0:
             raise ValueError(f"index is {index}; the first frame is 0")
-        if index == 0 and self._fresh:
+        if index == 0 and not without and self._fresh:
             self._fresh = False
             return self._pass
-        return self._begin(self._read_from(index))
+        return self._begin(self._read_from(index, without))
 
     def sample(self, count: int) -> ReadAhead:
         """About `count` frames of the whole video; raises ValueError if it is less than 1."""

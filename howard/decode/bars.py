@@ -7,7 +7,7 @@ before anything looks at the pictures, where both takes have them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -69,9 +69,11 @@ def box_of(reader: VideoReader, bars: tuple[int, ...], those: list[bool], inset:
 
 def bars_of(reader: VideoReader) -> tuple[int, int, int, int]:
     """Pixels of the bar on the left, at the top, on the right, at the bottom; 0 where there is
-    none. Reads more than the first frame only where that may have one. Raises InputError."""
-    low = high = brightest(next(iter(reader)))
-    if not any(measured(is_bar(low, high))):
+    none. Reads more than the first frame only where that has one, or is so dark that it does not
+    tell. Raises InputError."""
+    low = high = brightest(reader.first)
+    dark = is_bar(low, high)
+    if not any(measured(dark)) and dark.mean() < MOST:
         return 0, 0, 0, 0
     for frame in reader.sample(SAMPLES):
         light = brightest(frame)
@@ -116,12 +118,13 @@ class Cropped:
         self.reader, self.box, self.warnings = reader, box, reader.warnings
         width, height = box.right - box.left, box.bottom - box.top
         self.info = replace(reader.info, width=width, height=height)
+        self.first = self.cropped(reader.first)
 
     def __iter__(self) -> Iterator[Frame]:
         return self.read_from(0)
 
-    def read_from(self, index: int) -> Iterator[Frame]:
-        return map(self.cropped, self.reader.read_from(index))
+    def read_from(self, index: int, without: Container[int] = ()) -> Iterator[Frame]:
+        return map(self.cropped, self.reader.read_from(index, without))
 
     def sample(self, count: int) -> Iterator[Frame]:
         return map(self.cropped, self.reader.sample(count))

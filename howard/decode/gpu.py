@@ -8,7 +8,7 @@ pixels, to a level or two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +72,7 @@ def _as_stored(source: Source) -> Source:
         return source
     source.rest.close()
     video.convert = PlanesConverter(video.convert)
-    frames = source.read_from(0)
+    frames = source.read_from(0, ())
     first = next(frames)
     assert first is not None
     return replace(source, first=first, rest=frames)
@@ -83,7 +83,7 @@ class DeviceReader:
 
     def __init__(self, source: Source, hardware: DaliVideo | None) -> None:
         """hardware: decodes `source` until it fails; None for FFmpeg from the start."""
-        self.info, self.warnings = source.info, source.warnings
+        self.info, self.warnings, self.first = source.info, source.warnings, source.first
         self._source, self._hardware = source, hardware
         self._host: AheadReader | None = None
         if hardware:
@@ -99,12 +99,14 @@ class DeviceReader:
     def __iter__(self) -> Iterator[Frame]:
         return self.read_from(0)
 
-    def read_from(self, index: int) -> Iterator[Frame]:
-        """The frames from `index` on; raises ValueError if it is negative."""
+    def read_from(self, index: int, without: Container[int] = ()) -> Iterator[Frame]:
+        """The frames from `index` on; raises ValueError if it is negative. NVDEC decodes those that
+        are left out too."""
         if index < 0:
             raise ValueError(f"index is {index}; the first frame is 0")
         wanted = range(index, self._hardware.table.frames) if self._hardware else None
-        return self._begin(self._frames(wanted, index, lambda at: self._ffmpeg().read_from(at)))
+        resume = lambda at: self._ffmpeg().read_from(at, without)  # noqa: E731
+        return self._begin(self._frames(wanted, index, resume, without))
 
     def sample(self, count: int) -> Iterator[Frame]:
         """About `count` frames of the whole video; raises ValueError if it is less than 1."""
@@ -134,16 +136,21 @@ class DeviceReader:
                 self._pass.close()
 
     def _frames(
-        self, wanted: Sequence[int] | None, start: int, resume: Callable[[int], ReadAhead]
+        self,
+        wanted: Sequence[int] | None,
+        start: int,
+        resume: Callable[[int], ReadAhead],
+        without: Container[int] = (),
     ) -> Generator[Frame]:
-        """The pass from index `start` on: `wanted` by NVDEC; what is left of it by `resume`,
-        which begins at an index or before."""
+        """The pass from index `start` on: `wanted`, without some, by NVDEC; what is left of it by
+        `resume`, which begins at an index or before."""
         at = start
         if self._hardware and wanted is not None and self._can_begin(wanted):
             try:
                 for frame in self._decoded(self._hardware, wanted):
                     at = frame.index + 1
-                    yield frame
+                    if frame.index not in without:
+                        yield frame
                 return
             except Refused as error:
                 self._give_up(at, error)
@@ -182,7 +189,7 @@ class DeviceReader:
         """Raises Refused if this is not the picture that FFmpeg gives."""
         expected: Frame | None = self._source.first
         if frame.index:
-            frames = self._source.read_from(frame.index)
+            frames = self._source.read_from(frame.index, ())
             expected = next((found for found in frames if found is not None), None)
             frames.close()
         if expected is None:

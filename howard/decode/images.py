@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.decode.ahead import Pass, Source, evenly
+from howard.decode.tiff import flaw
 from howard.errors import InputError, InputMissing, is_out_of_memory
 from howard.frames import Frame, VideoInfo
 
@@ -90,7 +91,8 @@ def open_image(path: Path) -> Source:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """(H, W, 3) RGB, upright by its EXIF tag; alpha is dropped, 16 bits are scaled to 8.
 
-    Raises InputError if the file is damaged, or holds samples other than 8 or 16 bits.
+    Raises InputError if the file is damaged, or holds samples other than 8 or 16 bits, or what
+    OpenCV reads wrong.
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -107,6 +109,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise InputError(
             f"{path} is damaged, or no image that is read; export or copy it again, as PNG, 8 or "
             "16 bits"
+        )
+    if found := flaw(data):
+        raise InputError(
+            f"{path} holds {found}: save it interleaved and without alpha, or as PNG, 8 or 16 bits"
         )
     if bgr.dtype == np.uint16:
         bgr = cv2.convertScaleAbs(bgr, alpha=1 / 257)
@@ -190,8 +196,9 @@ def _open(path: Path, files: list[Path], still: bool = False) -> Source:
     height, width = first.pixels.shape[:2]
     info = VideoInfo(path, width, height, len(files), None, still, tuple(files))
 
-    def read_from(index: int) -> Pass:
-        return _frames(files, everything[index:], (width, height))
+    def read_from(index: int, without: Container[int] = ()) -> Pass:
+        wanted = [i for i in everything[index:] if i not in without]
+        return _frames(files, wanted, (width, height))
 
     def sample(count: int) -> Pass:
         return _frames(files, evenly(count, len(files)), (width, height))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from array import array
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,8 +67,9 @@ class VideoFile:
         self._seen = array("q")
         """Times of the frames from the first on, as far as decoded before there was a table."""
 
-    def read_from(self, start: int) -> Pass:
-        """The frames from index `start` on, upright RGB; ends with the file closed."""
+    def read_from(self, start: int, without: Container[int] = ()) -> Pass:
+        """The frames from index `start` on, upright RGB; ends with the file closed. Those that are
+        left out are decoded too: what is lost on the way counts for those behind."""
         wanted = range(start, sys.maxsize)
         table = (yield from self.listed()) if start else None
         if table is not None and table.is_exact:
@@ -77,11 +78,11 @@ class VideoFile:
             keyframe = table.keyframe_before(start)
             if keyframe is not None:
                 try:
-                    yield from self._frames(wanted, keyframe)
+                    yield from self._frames(wanted, keyframe, without)
                     return
                 except Lost:
                     table.is_exact = False
-        yield from self._frames(wanted)
+        yield from self._frames(wanted, without=without)
 
     def sample(self, count: int) -> Pass:
         """About `count` frames, evenly spread; the nearest keyframes where they are dense."""
@@ -112,8 +113,14 @@ class VideoFile:
             return self.stated.frames
         return drained(self.listed()).frames
 
-    def _frames(self, wanted: Sequence[int], keyframe: Keyframe | None = None) -> Pass:
-        """The frames whose index is `wanted`, ascending, decoded from `keyframe` or the start.
+    def _frames(
+        self,
+        wanted: Sequence[int],
+        keyframe: Keyframe | None = None,
+        without: Container[int] = (),
+    ) -> Pass:
+        """The frames whose index is `wanted`, ascending, and not among those `without` which it is
+        to do; decoded from `keyframe` or the start.
 
         Raises Lost, before the first frame, if decoding cannot begin with `keyframe` or does not
         give the times of the table.
@@ -128,7 +135,7 @@ class VideoFile:
                 if keyframe and index <= wanted[0] and not agrees:
                     raise Lost
                 seconds, end_seconds = self._times(decoding, picture, end_seconds)
-                if index in wanted:
+                if index in wanted and index not in without:
                     yield self._frame(index, seconds, picture, clock)
                     clock = time.perf_counter()
                 elif index > wanted[-1]:

@@ -62,7 +62,7 @@ from howard.engine.records import (
 from howard.errors import OutputError
 from howard.frames import Alignment
 from howard.write import frame_path
-from howard.write.files import clear_unfinished, lock, prepare_folder, replacing, writing
+from howard.write.files import clear_unfinished, lock, replacing, writing
 from howard.write.png import is_ours
 
 
@@ -155,7 +155,6 @@ class Journal:
         try:
             self.look()  # again: another run may have ended since
             clear_unfinished(self.out)
-            prepare_folder(self.out)
         except BaseException:
             self.close()
             raise
@@ -181,7 +180,7 @@ class Journal:
         if self.partial.exists():
             os.truncate(self.partial, self.end)
         else:
-            with replacing(self.partial) as new:
+            with replacing(self.partial, at_once=True) as new:
                 header = {**self.identity, "warnings": self.told}
                 new.write(json.dumps(header).encode() + b"\n")
                 self.offsets = self.copy_rows(new, b"")
@@ -281,7 +280,7 @@ class Journal:
                 return
             warnings = list(dict.fromkeys([*self.told, *warnings]))
             head = json.dumps({**self.identity, "warnings": warnings})[:-1] + ', "frames": [\n'
-            with replacing(self.final) as file:
+            with replacing(self.final, at_once=True) as file:
                 file.write(head.encode())
                 self.copy_rows(file, b",")
                 file.write(f'], "totals": {json.dumps(totals)}}}\n'.encode())

@@ -73,7 +73,7 @@ class Stages:
     draws: bool = False
     """Whether the aligner draws debug pictures."""
     skipped: int = 0
-    """Wanted frames that were finished already."""
+    """Wanted frames that were finished already, before this call."""
     seen: tuple[Plate, Any] | None = None
     """The latest plate that was matted, and where its person may be: for the aligner."""
     thread: ThreadPoolExecutor = field(
@@ -101,13 +101,11 @@ class Stages:
     def read(self) -> Iterator[list[Frame]]:
         """Batches of the wanted frames that are not finished yet."""
         batch: list[Frame] = []
-        for frame in self.shot.read_from(self.wanted.start):
+        finished = frozenset(self.journal.offsets)
+        for frame in self.shot.read_from(self.wanted.start, finished):
             if frame.index not in self.wanted:
                 break
-            if self.journal.is_done(frame.index):
-                self.skipped += 1
-            else:
-                batch.append(frame)
+            batch.append(frame)
             if len(batch) >= self.batch:
                 yield batch
                 batch = []
@@ -223,7 +221,11 @@ class Stages:
         ]
 
     def __enter__(self) -> Stages:
-        self.journal.begin_writing()
+        with ExitStack() as failed:
+            failed.push(self.__exit__)
+            self.journal.begin_writing()
+            failed.pop_all()
+        self.skipped = self.resumed
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -241,7 +243,8 @@ def as_it_is(index: int, plate: Plate, matte: Any) -> Any:
 def build_stages(config: RunConfig) -> Stages:
     """Open the inputs, load the network, and see what an earlier run left.
 
-    Touches nothing on disk: whatever is wrong with the inputs is found before that. Raises
+    Touches nothing on disk but the folder of debug pictures: whatever is wrong with the inputs is
+    found before that. Raises
     ConfigError, InputError, WeightsError, OutputError or DeviceError.
     """
     config.validate()

@@ -43,9 +43,10 @@ def fill_holes(
     distance, nearest = cv2.distanceTransformWithLabels(
         (~solid).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    colours = np.zeros((nearest.max() + 1, 3), plate.dtype)
-    colours[nearest[solid]] = small[solid]
-    guess = cv2.resize(colours[nearest], (width, height), interpolation=cv2.INTER_LINEAR)
+    place_of = np.zeros(nearest.max() + 1, np.intp)
+    place_of[nearest[solid]] = np.flatnonzero(solid)
+    small[~solid] = small.reshape(-1, 3)[place_of[nearest[~solid]]]
+    guess = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     near = cv2.resize(distance, (width, height), interpolation=cv2.INTER_LINEAR) <= reach * scale
     reached = coverage | near.astype(np.uint8)
     holes = reached - coverage

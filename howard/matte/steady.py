@@ -74,7 +74,7 @@ def drawn(matte: Matte, view: View, before: Before | None) -> NDArray[np.float32
     if before is None:
         return alpha
     box = around(alpha, before.alpha)
-    if alpha[box].size == 0:  # nobody, in a picture of a few pixels
+    if alpha[box].size == 0:  # nobody
         return alpha
     flow = dense_flow(view.texture, before.view.texture)
     share = SHARE * likeness(view, before.view, flow)
@@ -94,11 +94,11 @@ def drawn(matte: Matte, view: View, before: Before | None) -> NDArray[np.float32
 
 def around(alpha: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[slice, slice]:
     """Rows and columns of a box around what is not place in one of two alphas (H, W), and what may
-    have moved there."""
+    have moved there; empty if there is nothing."""
     height, width = alpha.shape
     seen = cv2.threshold(cv2.max(alpha, before), TRANSPARENT, 1, cv2.THRESH_BINARY)[1]
     x, y, w, h = cv2.boundingRect(seen.astype(np.uint8))
-    margin = round(MARGIN * max(width, height))
+    margin = round(MARGIN * max(width, height)) if w else 0
     left, top = max(x - margin, 0), max(y - margin, 0)
     return slice(top, min(y + h + margin, height)), slice(left, min(x + w + margin, width))
 

@@ -43,8 +43,7 @@ class FrameWriter(Protocol):
 def open_writer(output: Path, workers: int, written: Written) -> FrameWriter:
     """A PNG sequence OUTPUT/000000.png and on, written by `workers` threads, one or more.
 
-    The folder is made if it is not there; what an earlier crash left unfinished in it is removed.
-    Raises OutputError if the folder cannot be made or written.
+    The folder is made if it is not there. Raises OutputError if it cannot be made or written.
     """
     from howard.write.cpu import PngSequenceWriter
 

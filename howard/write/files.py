@@ -109,12 +109,16 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name only when it is complete."""
+def replacing(path: Path, at_once: bool = False) -> Iterator[IO[bytes]]:
+    """A file that takes its name only when it is complete; with `at_once`, when it is on the disk:
+    for the one without which the others would be nobody's."""
     partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
             yield file
+            if at_once:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         with suppress(OSError):  # it is gone already, or the first error says why it stays

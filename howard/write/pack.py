@@ -33,8 +33,13 @@ def pack_rgba(
     """
     opacity = snapped(to_levels(alpha, bit_depth), bit_depth)
     shows = (opacity > 0).view(np.uint8)
-    colours = [to_levels(foreground[..., channel], bit_depth) * shows for channel in range(3)]
-    return np.asarray(cv2.merge([*colours, opacity]), opacity.dtype)
+    x, y, width, height = cv2.boundingRect(shows)
+    box = np.s_[y : y + height, x : x + width]
+    rgba = np.zeros((*opacity.shape, 4), opacity.dtype)
+    if width:
+        colours = [to_levels(foreground[box][..., k], bit_depth) * shows[box] for k in range(3)]
+        rgba[box] = cv2.merge([*colours, opacity[box]])
+    return rgba
 
 
 def snapped(levels: Levels, bit_depth: int) -> Levels:
