@@ -173,10 +173,11 @@ class HowardNetwork(nn.Module):
 
     def coarse(
         self, frame: Tensor, plate: Tensor, coverage: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The base alone, for its own share of the training."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The base alone, for its own share of the training; and its step of colours."""
         logits, _, doubt = self.look(frame, plate, coverage)
-        return *matte(logits[:, :1], logits[:, 1:], frame), doubt
+        step = logits[:, 1:]
+        return *matte(logits[:, :1], step, frame), doubt, step
 
     def look(self, frame: Tensor, plate: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the base says of small pictures (see `Base.forward`); if `both_ways`, once it has

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork, Network, network_for
 from engine.training.batches import Phase
-from engine.training.losses import matting_loss, temporal_loss
+from engine.training.losses import matting_loss, outline_loss, temporal_loss
 from engine.training.precision import autocast
 from engine.training.windows import Windows, refinement_loss
 
@@ -22,6 +22,8 @@ STATISTICS_FROM = 24
 """Batches."""
 UPDATES = 12
 """Of the refinement for each batch, while it learns alone."""
+OUTLINE_WEIGHT = 0.1
+"""Of the step along outlines, in the loss of the base."""
 QUICK = 0.3
 """Of them, are of the quick one, which a smaller network with the same weights is."""
 
@@ -45,13 +47,16 @@ class Learner:
         self.average = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=1e-3)
 
-    def step(self, batch: tuple[Tensor, ...], phase: Phase, rate: float, steps: int) -> Tensor:
-        """Learns from one batch; returns alpha's mean difference, without waiting for it."""
+    def step(
+        self, batch: tuple[Tensor, ...], phase: Phase, rate: float, steps: int, part: float
+    ) -> Tensor:
+        """Learns from one batch; returns alpha's mean difference, without waiting for it. steps and
+        part: done so far, of the run and of the present course of its learning rate."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         if phase.frozen and isinstance(self.network, HowardNetwork):
             return self.refine(self.network, batch, steps)
-        loss, difference = step_loss(self.network, batch, phase, self.frames)
+        loss, difference = step_loss(self.network, batch, phase, self.frames, part)
         self.update(loss, steps)
         return difference
 
@@ -114,19 +119,27 @@ def step_loss(
     batch: tuple[Tensor, ...],
     phase: Phase,
     frames: int = 0,
+    part: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Loss of one batch, on the coarse output or on the full one; and the difference of alpha.
-    frames: of the clips in the batch, if it holds clips."""
+    frames: of the clips in the batch, if it holds clips. part: as in `matting_loss`."""
     if isinstance(network, ContextSwitching):
         # Here, since it needs ONNX Runtime, which a machine that trains Howard's own need not have.
         from engine.training.context_switching import supervised_loss
 
         return supervised_loss(network, batch)
     true_alpha, true_foreground, *inputs = batch
+    step = None
     with autocast(true_alpha.device):
-        alpha, foreground, doubt = network(*inputs) if phase.joint else network.coarse(*inputs[2:])
+        if phase.joint:
+            alpha, foreground, doubt = network(*inputs)
+        else:
+            alpha, foreground, doubt, step = network.coarse(*inputs[2:])
     outputs = alpha.float(), foreground.float(), doubt.float()
-    loss, difference = matting_loss(*outputs, true_alpha, true_foreground)
+    loss, difference = matting_loss(*outputs, true_alpha, true_foreground, part)
+    if step is not None:
+        outlines = outline_loss(step.float(), inputs[0], true_alpha, true_foreground)
+        loss = loss + OUTLINE_WEIGHT * outlines
     if frames > 1:
         loss = loss + temporal_loss(outputs[0], true_alpha, frames)
     return loss, difference

@@ -8,7 +8,11 @@ from torch import Tensor
 ENTROPY = 0.3
 """Weight of the cross-entropy of alpha."""
 FINE_ENTROPY = 0.05
-"""The same where the refinement learns alone."""
+"""The same at the end, and where the refinement learns alone."""
+OUTLINE = 5
+"""Pixels of the base: side of the squares whose mean colours tell what a step should be."""
+OUTLINE_SHARE = 0.1
+"""Of such a square, person and place must each fill."""
 
 
 def laplacian_loss(predicted: Tensor, true: Tensor, levels: int = 4, growth: float = 2.0) -> Tensor:
@@ -43,19 +47,43 @@ def fine_loss(alpha: Tensor, true_alpha: Tensor) -> Tensor:
     return alpha_loss(alpha, true_alpha, levels=3, growth=1.0, entropy=FINE_ENTROPY)
 
 
+def outline_loss(
+    step: Tensor, frame: Tensor, true_alpha: Tensor, true_foreground: Tensor
+) -> Tensor:
+    """L1 of the base's step of colours, foreground - background, along the outlines of people.
+
+    The foreground alone teaches it nothing where alpha is 0 or 1, though the refinement needs it on
+    both sides: there the difference of the mean colours of person and place is what it should be.
+    """
+    mean = lambda x: F.avg_pool2d(x, OUTLINE, 1, OUTLINE // 2)  # noqa: E731
+    person, place = mean(true_alpha), mean(1 - true_alpha)
+    of_person = true_alpha * true_foreground
+    wanted = mean(of_person) / person.clamp_min(OUTLINE_SHARE)
+    wanted = wanted - mean(frame - of_person) / place.clamp_min(OUTLINE_SHARE)
+    both = ((person > OUTLINE_SHARE) & (place > OUTLINE_SHARE)).float()
+    return ((step - wanted).abs() * both).sum() / (3 * both.sum() + 1)
+
+
 def matting_loss(
-    alpha: Tensor, foreground: Tensor, doubt: Tensor, true_alpha: Tensor, true_foreground: Tensor
+    alpha: Tensor,
+    foreground: Tensor,
+    doubt: Tensor,
+    true_alpha: Tensor,
+    true_foreground: Tensor,
+    part: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Total loss, and the mean absolute difference of alpha (detached, for the log).
 
     The foreground counts only where it is seen (alpha above 0.02). `doubt`, at any smaller size,
-    learns the error that alpha has there.
+    learns the error that alpha has there. part: of the training, done; at its end alpha's loss has
+    equal levels and little cross-entropy, as `fine_loss`.
     """
     errors = (alpha - true_alpha).abs()
     seen = (true_alpha > 0.02).float()
     colour = ((foreground - true_foreground).abs() * seen).sum() / (3 * seen.sum() + 1)
     expected = F.adaptive_avg_pool2d(errors.detach(), (doubt.shape[2], doubt.shape[3]))
-    loss = alpha_loss(alpha, true_alpha) + 0.4 * colour
+    entropy = ENTROPY + part * (FINE_ENTROPY - ENTROPY)
+    loss = alpha_loss(alpha, true_alpha, growth=2 - part, entropy=entropy) + 0.4 * colour
     return loss + F.mse_loss(doubt, expected), errors.detach().mean()
 
 

@@ -141,13 +141,18 @@ class Clock:
         self.begun = now
         self.steps += 1
 
+    @property
+    def part(self) -> float:
+        """How much of what the learning rate falls over is done: of all before the refinement
+        learns alone, then of that."""
+        if self.phase.frozen:
+            return min(1.0, (self.progress - self.edges) / self.config.edges_share)
+        return min(1.0, self.progress / self.edges)
+
     def learning_rate(self) -> float:
         """Cosine over the run after a warm-up; and once more while the refinement learns alone."""
-        if self.phase.frozen:
-            highest, part = EDGE_RATE, (self.progress - self.edges) / self.config.edges_share
-        else:
-            highest, part = 1.0, self.progress / self.edges
-        falling = 0.5 + 0.5 * math.cos(math.pi * min(part, 1.0)) + 0.01
+        highest = EDGE_RATE if self.phase.frozen else 1.0
+        falling = 0.5 + 0.5 * math.cos(math.pi * self.part) + 0.01
         rate = self.config.learning_rate * highest * falling
         return rate * min(1.0, (self.steps + 1) / WARM_UP)
 
@@ -220,7 +225,7 @@ def train(config: TrainConfig) -> None:
         phase = clock.phase
         for batch in batches(config, material, clock):
             rate = clock.learning_rate()
-            recent.append([x.step(batch, phase, rate, clock.steps) for x in learners])
+            recent.append([x.step(batch, phase, rate, clock.steps, clock.part) for x in learners])
             clock.tick()
             bar.update(task, completed=clock.progress)
             if clock.steps % REPORT_EVERY == 0:
