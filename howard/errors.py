@@ -16,8 +16,8 @@ other exception is a bug and shows a traceback.
 
 from __future__ import annotations
 
-MEMORY_WORDS = "Insufficient memory", "allocate memory", "bad_alloc"
-"""In what OpenCV, ONNX Runtime and the system say; the first two have no kind of error for it."""
+MEMORY_WORDS = "Insufficient memory", "allocate memory", "bad_alloc", "out of memory"
+"""In what OpenCV, ONNX Runtime, the system and CUDA say; most have no kind of error for it."""
 
 
 class HowardError(Exception):
@@ -57,5 +57,5 @@ class DeviceMemoryError(DeviceError, MemoryError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, of whichever library, says that the host's memory is used up."""
+    """Whether an error, of whichever library, says that memory is used up."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY_WORDS)

@@ -125,6 +125,8 @@ class Gpu:
         cupy()
         self.name, self.weights, self.runner = network, weights, runner
         self.networks: dict[tuple[int, ...], MattingNetwork] = {}
+        self.done: Any = None
+        """Event after the latest call: the next one uses the same memory, on whatever stream."""
 
     def stream(self, frame: Array) -> AbstractContextManager[Any]:
         if not (is_torch(frame) and frame.is_cuda):
@@ -149,11 +151,16 @@ class Gpu:
 
     def matte(self, frames: Array, plates: Array, covers: Array) -> tuple[Array, Array]:
         cp = cupy()
+        stream = cp.cuda.get_current_stream()
+        if self.done is not None:
+            stream.wait_event(self.done)
         found = self.network_for(frames.shape)(*nouns(frames, plates, covers))
         height, width = frames.shape[1:3]
-        alphas = [m.alpha[0, :height, :width] for m in found]
+        alphas = cp.stack([m.alpha[0, :height, :width] for m in found])
         colours = [m.foreground[:, :height, :width].transpose(1, 2, 0) for m in found]
-        return tuple(cp.stack(x).astype(cp.float32) for x in (alphas, colours))
+        results = alphas.astype(cp.float32), cp.stack(colours).astype(cp.float32)
+        self.done = stream.record()
+        return results
 
     def network_for(self, shape: tuple[int, ...]) -> MattingNetwork:
         """The network, with a runner for frames of this shape (N, H, W, 3)."""

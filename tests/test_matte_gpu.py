@@ -164,10 +164,13 @@ def test_too_little_memory_is_an_error_after_which_fewer_frames_are_taken(host_g
             raise host_gpu.cuda.memory.OutOfMemoryError(9, 99)
         return working(inputs)
 
+    forgotten = []
+    tight.forget = lambda: forgotten.append(1)
     network = DeviceMattingNetwork(tight, NEEDS)
     with pytest.raises(DeviceMemoryError, match=r"2 frames of 160x90 at once .*allocating 9 bytes"):
         run_both(host_gpu, network, cpu, seeds=(0, 1))
     assert network.inputs is None
+    assert forgotten == [1]
     (pair,) = run_both(host_gpu, network, cpu)
     assert_alike(pair)
 
@@ -485,6 +488,23 @@ def test_a_runner_is_for_the_gpu_alone(tmp_path):
         config.validate()
 
 
+def test_a_device_that_failed_gives_its_slots_back(host_gpu, on_onnxruntime, monkeypatch):
+    def failed(self):
+        raise RuntimeError("cudaErrorIllegalAddress")
+
+    frame, plate, _ = scene(*SIZE)
+    pair = on_device(host_gpu, frame, plate, np.ones(SIZE[::-1], np.uint8))
+    (matte,) = on_onnxruntime([pair[0]], [pair[1]])
+    downloads = Downloads(*SIZE, 1, 8)
+    asked, dropped = downloads(0, matte), None
+    monkeypatch.setattr(host_gpu.cuda.Event, "synchronize", failed)
+    with pytest.raises(RuntimeError, match="IllegalAddress"):
+        asked.result()
+    dropped = downloads(1, matte)  # would wait for ever if the slot had not come back
+    del dropped
+    downloads(2, matte)
+
+
 def test_a_runner_forgets_what_it_prepared_long_ago(host_gpu):
     made = []
     prepared = runner.Prepared(lambda inputs: made.append(inputs) or len(made))
@@ -493,3 +513,6 @@ def test_a_runner_forgets_what_it_prepared_long_ago(host_gpu):
         prepared({"frame": array})
     assert len(made) == runner.KEPT + 2
     assert len(prepared.held) == runner.KEPT
+    prepared.clear()
+    prepared({"frame": arrays[0]})
+    assert len(made) == runner.KEPT + 3

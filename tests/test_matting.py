@@ -184,6 +184,28 @@ def test_device_arrays_stay_on_the_device(host_gpu, host_runner, on_cpu):
     np.testing.assert_array_equal(on_host[1], foreground.get())
 
 
+def test_a_call_waits_for_the_one_before_on_another_stream(
+    host_gpu, host_runner, on_cpu, monkeypatch
+):
+    told = []
+
+    class Noted(host_gpu.cuda.Stream):
+        def wait_event(self, event):
+            told.append((self, event))
+
+        def record(self, event=None):
+            told.append(self)
+            return f"after {len(told)}"
+
+    a, b = Noted(), Noted()
+    matting = howard.Matting(device="gpu")
+    arrays = [host_gpu.asarray(x) for x in scene()]
+    for stream in (a, b):
+        monkeypatch.setattr(host_gpu.cuda, "get_current_stream", lambda stream=stream: stream)
+        matting(*arrays)
+    assert told == [a, (b, "after 1"), b]
+
+
 def test_tensors_of_the_host_go_to_the_device_and_come_back(host_gpu, host_runner, on_cpu):
     torch = pytest.importorskip("torch")
     frame, plate = scene()

@@ -63,14 +63,17 @@ def test_one_picture_comes_down_per_frame(host_runner, host_gpu, videos, tmp_pat
     assert sum(size >= whole / 4 for size in host_gpu.downloads) == FRAMES
 
 
+@pytest.mark.parametrize("whose", ["ours", "cupy's"])
 def test_too_little_memory_halves_the_batch_and_goes_on(
-    host_runner, host_gpu, videos, tmp_path, monkeypatch
+    host_runner, host_gpu, videos, tmp_path, monkeypatch, whose
 ):
     usual = DeviceMattingNetwork.__call__
 
     def cramped(self, frames, plates):
-        if len(frames) > 1:
+        if len(frames) > 1 and whose == "ours":
             raise DeviceMemoryError("2 frames at once do not fit")
+        if len(frames) > 1:
+            raise host_gpu.cuda.memory.OutOfMemoryError(9, 99)
         return usual(self, frames, plates)
 
     monkeypatch.setattr(DeviceMattingNetwork, "__call__", cramped)
@@ -129,6 +132,20 @@ def test_auto_takes_the_cpu_where_nothing_runs_the_network_on_the_gpu(
     monkeypatch.setattr(runner, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match="nothing here runs howard"):
         runner.check_runners("howard")
+
+
+def test_the_stream_of_before_is_current_again(
+    host_runner, host_gpu, videos, tmp_path, monkeypatch
+):
+    used, before = [], host_gpu.cuda.Stream()
+    monkeypatch.setattr(host_gpu.cuda, "get_current_stream", lambda: before)
+    monkeypatch.setattr(host_gpu.cuda.Stream, "use", lambda self: used.append(self))
+    on_gpu(videos, tmp_path / "out", frames=":1")
+    assert len(used) == 2
+    assert used[1] is before
+    with pytest.raises(Exception, match="does not exist"):
+        on_gpu((tmp_path / "none.mp4", videos[1]), tmp_path / "other")
+    assert used[-1] is before
 
 
 def test_the_batch_follows_the_free_memory(host_runner, host_gpu, videos, tmp_path, monkeypatch):

@@ -77,6 +77,8 @@ class Device:
     """Whether frames are aligned while those before are matted. Not where one stream does both."""
     totals: Callable[[int], dict[str, float]] = lambda frames: {}
     """For the report, of that many frames."""
+    close: Callable[[], None] = lambda: None
+    """Leaves the device as it was found."""
     warnings: Sequence[str] = ()
     """What the user should know of the choice."""
     stream: Any = None
@@ -95,6 +97,7 @@ def open_device(config: RunConfig) -> Device:
         return gpu(config)
     try:
         cupy()
+        check_network(config)
     except DeviceError as error:
         return instead(config, error)
     try:
@@ -103,6 +106,12 @@ def open_device(config: RunConfig) -> Device:
     except DeviceError as error:
         idle = f"a GPU is here, but this ran on the CPU: {error}"
         return replace(instead(config, error), warnings=(idle,))
+
+
+def check_network(config: RunConfig) -> None:
+    """DeviceError for the one that no GPU runs here."""
+    if config.network == "context-switching":
+        raise DeviceError("--network context-switching runs on the CPU alone: give --device cpu")
 
 
 def instead(config: RunConfig, error: DeviceError) -> Device:
@@ -158,8 +167,7 @@ def gpu(config: RunConfig) -> Device:
         cp = cupy()
     except DeviceError as error:
         raise DeviceError(f"{error}, or give --device cpu") from error
-    if config.network == "context-switching":
-        raise DeviceError("--network context-switching runs on the CPU alone: give --device cpu")
+    check_network(config)
     from howard.align import gpu_opencv
     from howard.align.gpu import CudaAligner
     from howard.decode.gpu import open_device_video
@@ -172,7 +180,7 @@ def gpu(config: RunConfig) -> Device:
 
     if config.features == "opencv-cuda":
         gpu_opencv.check()
-    stream = cp.cuda.Stream(non_blocking=True)
+    found, stream = cp.cuda.get_current_stream(), cp.cuda.Stream(non_blocking=True)
     stream.use()
     before = replace(traffic)
 
@@ -203,6 +211,7 @@ def gpu(config: RunConfig) -> Device:
         stopwatch=DeviceStopwatch,
         batch=batch,
         totals=partial(device_totals, before),
+        close=lambda: found.use(),
         stream=stream,
     )
 

@@ -21,7 +21,7 @@ from howard.engine.device import Device, Weights, open_device
 from howard.engine.inputs import check_inputs, identify_run, within
 from howard.engine.journal import Journal
 from howard.engine.timing import peak_memory_mb
-from howard.errors import ConfigError, DeviceMemoryError
+from howard.errors import ConfigError
 from howard.frames import Frame, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork
 
@@ -151,7 +151,7 @@ class Stages:
             count = min(self.batch, len(frames))
             try:
                 yield from self.matte_at_once(frames[:count], plates[:count])
-            except DeviceMemoryError:
+            except MemoryError:  # DeviceMemoryError, or a library's own; before any picture
                 if count == 1:
                     raise
                 self.batch = count // 2
@@ -230,7 +230,7 @@ class Stages:
 
     def __exit__(self, *exception: object) -> None:
         with ExitStack() as closers:
-            for stage in (self.journal, self.aligner, self.shot):
+            for stage in (self.device, self.journal, self.aligner, self.shot):
                 closers.callback(stage.close)
             closers.callback(self.thread.shutdown)  # first: what aligns ahead uses the others
 
@@ -253,6 +253,7 @@ def build_stages(config: RunConfig) -> Stages:
     device = open_device(config)
     weights = Weights.of(config)
     with ExitStack() as opened:
+        opened.callback(device.close)
         shot = opened.enter_context(closing(device.open_video(config.shot)))
         clean_plate = opened.enter_context(closing(device.open_video(config.clean_plate)))
         check_inputs(config, shot.info, clean_plate.info)

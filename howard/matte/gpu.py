@@ -65,6 +65,7 @@ class DeviceMattingNetwork:
             reason = str(error).splitlines()[0]
         # Here, since the error held what had been allocated.
         self.inputs = None
+        self.runner.forget()
         cuda.cupy().get_default_memory_pool().free_all_blocks()
         raise DeviceMemoryError(
             f"the GPU has too little memory for {len(frames)} frames of {width}x{height} at once "

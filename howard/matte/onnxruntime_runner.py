@@ -78,6 +78,9 @@ class OnnxRuntimeRunner:
         copy_each(bound.results, bound.outputs)
         return bound.outputs
 
+    def forget(self) -> None:
+        self.prepared.clear()
+
     def run(self, binding: Any) -> None:
         here = cuda.cupy().cuda.get_current_stream()
         options: Any = self.run_options

@@ -38,6 +38,10 @@ class Runner(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Free what was made ready for inputs that are no more; waits for the device."""
+        ...
+
 
 class Prepared:
     """What a runner made ready for inputs of some shapes at some addresses; the latest few."""
@@ -54,6 +58,11 @@ class Prepared:
                 del self.held[next(iter(self.held))]
             self.held[key] = self.make(inputs)
         return self.held[key]
+
+    def clear(self) -> None:
+        """Nothing is made ready any more."""
+        cuda.cupy().cuda.get_current_stream().synchronize()
+        self.held.clear()
 
 
 def open_runner(choice: RunnerName, wanted: Wanted) -> tuple[Runner, list[str]]:

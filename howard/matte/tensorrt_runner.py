@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from howard import cuda
-from howard.errors import DeviceError
+from howard.errors import DeviceError, DeviceMemoryError
 from howard.matte.plan import load_tensorrt
 from howard.matte.runner import Array, Prepared
 
@@ -48,7 +48,9 @@ class TensorRTRunner:
         self.runtime = self.trt.Runtime(self.logger)
         self.engine = self.runtime.deserialize_cuda_engine(plan.read_bytes())
         if self.engine is None:
-            raise DeviceError(f"{plan} is no plan for this machine: build it again")
+            raise DeviceError(
+                f"{plan} is no plan for this machine, or does not fit its memory: build it again"
+            )
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         self.outputs = [
             n for n in names if self.engine.get_tensor_mode(n) == self.trt.TensorIOMode.OUTPUT
@@ -62,11 +64,17 @@ class TensorRTRunner:
         execution.launch()
         return execution.outputs
 
+    def forget(self) -> None:
+        self.prepared.clear()
+
     def prepare(self, inputs: Mapping[str, Array]) -> Execution:
-        """Raises DeviceError for inputs that the plan was not built for."""
+        """Raises DeviceError for inputs that the plan was not built for, DeviceMemoryError where
+        TensorRT can make no context, for which it gives no other reason."""
         cp = cuda.cupy()
         strategy = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = self.engine.create_execution_context(strategy)
+        if context is None:
+            raise DeviceMemoryError(f"TensorRT can make no context of {self.plan.name}")
         for name, array in inputs.items():
             if not context.set_input_shape(name, tuple(array.shape)):
                 shape = "x".join(map(str, array.shape))

@@ -62,6 +62,11 @@ class TorchRunner:
                 graph.replay()
         return outputs
 
+    def forget(self) -> None:
+        self.prepared.clear()
+        if self.device == "cuda":
+            self.torch.cuda.empty_cache()
+
     def prepare(self, inputs: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
         """The CUDA graph for these inputs, and what it writes to. Waits for the device, once."""
         theirs, tensors = self.torch.cuda, self.tensors(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from threading import Semaphore
 
 import numpy as np
@@ -24,7 +25,8 @@ class Slot:
         self.device = cp.empty(count, cp.uint8)
         self.pinned = cp.cuda.alloc_pinned_memory(count)  # kept: the array below does not own it
         self.host = np.frombuffer(self.pinned, np.uint8, count)
-        self.arrived = cp.cuda.Event()
+        # Whoever waits sleeps: the cores are for encoding.
+        self.arrived = cp.cuda.Event(block=True, disable_timing=True)
 
 
 class Downloads:
@@ -80,14 +82,17 @@ class DownloadedRgba(Noun):
         self._downloads = downloads
 
     def result(self) -> Rgba:
-        """The picture, contiguous; waits for the download, then frees its slot."""
+        """The picture, contiguous; waits for the download, then frees its slot, whatever became of
+        it: the loop may be waiting for one."""
         slot = self._slot
         assert slot is not None, "a picture is asked for once"
-        slot.arrived.synchronize()
-        width, height = self._downloads.size
-        rgba = slot.host[:-TAIL].view(self._downloads.dtype).reshape(height, width, 4).copy()
-        self.confidence.value = float(slot.host[-TAIL:].copy().view(np.float32)[0])
-        self._release()
+        try:
+            slot.arrived.synchronize()
+            width, height = self._downloads.size
+            rgba = slot.host[:-TAIL].view(self._downloads.dtype).reshape(height, width, 4).copy()
+            self.confidence.value = float(slot.host[-TAIL:].copy().view(np.float32)[0])
+        finally:
+            self._release()
         return rgba
 
     def _release(self) -> None:
@@ -99,5 +104,6 @@ class DownloadedRgba(Noun):
         """A picture that nobody asked for, since writing failed, must not keep its slot: the loop
         would wait for it for ever."""
         if self._slot is not None:
-            self._slot.arrived.synchronize()
+            with suppress(RuntimeError):  # of the device, which is told elsewhere
+                self._slot.arrived.synchronize()
             self._release()
