@@ -84,7 +84,7 @@ def bars_of(reader: VideoReader) -> tuple[int, int, int, int]:
 def brightest(frame: Frame) -> NDArray[np.uint8]:
     """(H, W): each pixel's brightest channel, on the host."""
     pixels: Any = frame.pixels
-    on_host = pixels if isinstance(pixels, np.ndarray) else pixels.get()
+    on_host = pixels.get() if hasattr(pixels, "get") else pixels
     red, green, blue = (on_host[..., channel] for channel in range(3))
     return np.maximum(np.maximum(red, green), blue)  # max(-1) takes eight times as long
 
