@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import clothes as clothes_one_by_one  # noqa: E402
-from engine.training import gpu_people, gpu_places  # noqa: E402
+from engine.training import gpu_camera, gpu_people, gpu_places  # noqa: E402
 from engine.training import pack as packing  # noqa: E402
 from engine.training import places as places_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
@@ -107,12 +107,26 @@ def test_batches_are_what_they_say(material, kind):
     assert (made.coverage.max() == 0) == (kind == "missing")
 
 
-def test_frames_are_composed_of_foreground_and_background(material):
-    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, np.array(["near"] * 8), LOOKS)
+def test_frames_are_composed_of_foreground_and_background(material, monkeypatch):
+    monkeypatch.setattr(gpu_camera.Lens, "__call__", lambda self, seen: seen)
+    kinds, reduced = np.array(["near"] * 8), np.ones(8, np.float32)
+    draw = Draw(5, 8, 1, "cpu")
+    scene = composites(draw, material, HEIGHT, WIDTH, kinds, LOOKS, reduced)
     recomposed = scene.alpha * scene.foreground + (1 - scene.alpha) * scene.live
     # Below an alpha of 0.01 the foreground is the place's own colour.
     assert (recomposed - scene.frame).abs().max() < 0.011
     assert (recomposed - scene.frame).abs().mean() < 1e-4
+
+
+def test_a_lens_blurs_the_truth_as_the_frame(material, monkeypatch):
+    monkeypatch.setattr(
+        gpu_camera.Lens, "__call__", lambda self, x: blur(self.draw, x, np.full(len(x), 2.0))
+    )
+    kinds, reduced = np.array(["near"] * 8), np.ones(8, np.float32)
+    scene = composites(Draw(5, 8, 1, "cpu"), material, HEIGHT, WIDTH, kinds, LOOKS, reduced)
+    assert (scene.frame - scene.alpha * scene.foreground).min() > -0.011
+    steps = (scene.alpha[..., 1:] - scene.alpha[..., :-1]).abs().amax((1, 2, 3))
+    assert 0.05 < steps.max() < 0.25
 
 
 @pytest.mark.parametrize("look", ["plain", "stage", "odd"])
@@ -215,7 +229,7 @@ def test_views_from_elsewhere_are_warped_as_opencv_does(monkeypatch):
 def test_some_plates_lie_within_a_pixel(monkeypatch, exact):
     monkeypatch.setattr(gpu_places, "EXACT", exact)
     plates = torch.rand(12, 3, 40, 1000)
-    *_, flow = gpu_places.misalign(Draw(3, 12, 1, "cpu"), plates, np.ones(12))
+    *_, flow = gpu_places.misalign(Draw(3, 12, 1, "cpu"), plates, np.ones(12), np.ones(12))
     assert (flow.abs().amax((1, 2, 3)).median() < 2) == exact
 
 
@@ -398,11 +412,16 @@ def test_the_aligner_is_modelled_as_taking_most_of_a_displacement_back():
     ones, nobody = torch.ones(4, 1, 80, 120), torch.zeros(4, 1, 80, 120)
     displacement = torch.cat([3 * ones, nobody], 1)
     dimmed, sure = 0.7 * plate + 0.05, np.ones(4, bool)
-    better, covered = aligned(Draw(0, 4, 1, "cpu"), sure, place, dimmed, ones, nobody, displacement)
+    seen = place, dimmed, ones, nobody, displacement
+    refine = lambda which: aligned(Draw(0, 4, 1, "cpu"), which, sure, *seen)  # noqa: E731
+    better, covered = refine(sure)
     inside = np.s_[:, :, 10:-10, 10:-10]
     assert covered[inside].mean() > 0.99
     before, after = ((place - p)[inside].abs().mean() for p in (plate, better))
     assert after < 0.7 * before
+    first, covered = refine(~sure)  # in the frame's light, and no more
+    assert covered.all()
+    assert (first - plate).abs().mean() < 0.03 < (dimmed - plate).abs().mean()
 
 
 def test_an_atlas_samples_like_a_picture():
@@ -431,8 +450,8 @@ def test_blur_and_compression_are_those_of_opencv():
     soft = blur(draw, tensor, np.array([1.5], np.float32))[0].permute(1, 2, 0).numpy()
     expected = cv2.GaussianBlur(picture, (0, 0), 1.5, borderType=cv2.BORDER_REFLECT_101)
     assert soft == pytest.approx(expected, abs=2e-3)  # OpenCV's kernel is cut off earlier
-    coded = compressed(draw, tensor)[0].permute(1, 2, 0).numpy()
-    quality = int(Draw(0, 1, 1, "cpu").uniform(35, 95)[0])
+    quality = 60
+    coded = compressed(draw, tensor, np.array([quality]))[0].permute(1, 2, 0).numpy()
     levels = (picture[..., ::-1] * 255 + 0.5).astype(np.uint8)
     data = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     jpeg = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255)

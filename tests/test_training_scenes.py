@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine.training import camera, places, textures  # noqa: E402
+from engine.training import camera, places, scenes, textures  # noqa: E402
 from engine.training.batches import pictures, split, stack  # noqa: E402
 from engine.training.material import Material  # noqa: E402
-from engine.training.people import People, premultiplied, ramp  # noqa: E402
+from engine.training.people import People, cut_sides, premultiplied, put, ramp  # noqa: E402
 from engine.training.places import make_place  # noqa: E402
 from engine.training.scenes import Sample, sample  # noqa: E402
 from howard.matte.holes import GUESS_PERCENT  # noqa: E402
@@ -73,6 +73,84 @@ def test_scenes_are_what_they_say(tmp_path, kind):
         assert scene.plate[scene.coverage == 0].max(initial=0) == 0
         if kind == "missing":
             assert scene.coverage.max() == 0
+
+
+def test_what_is_made_smaller_has_less_of_a_cameras_faults():
+    flat = np.full((120, 160, 3), 0.5, np.float32)
+    noise = {}
+    for reduced in (1.0, 3.0):
+        taken = [camera.expose(np.random.default_rng(s), flat, reduced) for s in range(20)]
+        noise[reduced] = np.mean([x.std() for x in taken])
+        assert all(np.allclose(255 * x, np.rint(255 * x), atol=1e-3) for x in taken)
+    assert noise[3.0] < noise[1.0] / 2
+    softest = [
+        max(camera.Lens(np.random.default_rng(s), r).sigma for s in range(60)) for r in (1, 3)
+    ]
+    assert softest[0] == pytest.approx(3 * softest[1])
+
+
+def test_colours_survive_compression(monkeypatch):
+    """Red is the channel of red: seen as blue it would lose most of its detail."""
+    monkeypatch.setattr(camera, "sensor_noise", lambda rng, h, w: np.zeros((h, w, 3), np.float32))
+    stripes = np.zeros((64, 64, 3), np.float32)
+    stripes[:, ::2, 0] = 1  # red
+    coded = [camera.expose(np.random.default_rng(s), stripes) for s in range(40)]
+    losses = [
+        np.abs(x - stripes).mean(1).mean(0) for x in coded if np.abs(x - stripes).max() > 0.01
+    ]
+    assert len(losses) > 5
+    blue = stripes[..., ::-1]
+    levels = (np.ascontiguousarray(blue[..., ::-1]) * 255).astype(np.uint8)
+    data = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    of_blue = np.abs(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] / 255 - blue).mean()
+    assert np.mean(losses) < of_blue * 3
+
+
+def test_a_lens_blurs_the_truth_as_the_frame():
+    lens = camera.Lens(np.random.default_rng(0))
+    lens.sigma, lens.length = 2.0, 0.0
+    layer = np.zeros((40, 60, 4), np.float32)
+    layer[10:30, 20:40] = (0.8, 0.4, 0.2, 1)
+    place = np.full((40, 60, 3), 0.1, np.float32)
+    frame, colour, alpha = scenes.composite(place, [layer], lens)
+    steps = np.abs(np.diff(alpha, axis=1))
+    assert 0.1 < steps.max() < 0.25
+    recomposed = alpha[..., None] * colour + (1 - alpha[..., None]) * place
+    assert np.abs(recomposed - frame).max() < 0.011
+    assert colour[alpha > 0.5] == pytest.approx(
+        np.tile((0.8, 0.4, 0.2), ((alpha > 0.5).sum(), 1)), abs=1e-4
+    )
+
+
+def test_photographs_are_mirrored_rather_than_enlarged():
+    picture = np.zeros((50, 80, 3), np.uint8)
+    picture[:, ::2] = 255
+    for seed in range(8):
+        made = textures.crop(np.random.default_rng(seed), picture, 200, 300, 0.35)
+        assert made.shape == (200, 300, 3)
+        # Stripes of one pixel stay that fine, but for the last fifth; enlarged it would be 0.27.
+        assert np.abs(np.diff(made[..., 0], axis=1)).mean() > 0.4
+
+
+@pytest.mark.parametrize("side", ["left", "right", "above", "nowhere"])
+def test_people_are_cut_off_by_the_frame_alone(side):
+    stored = np.zeros((200, 120, 4), np.uint8)
+    cv2.ellipse(stored, (60, 100), (59, 98), 0, 0, 360, (200, 100, 50, 255), -1, cv2.LINE_AA)
+    if side == "left":
+        stored = stored[:, 40:]
+    elif side == "right":
+        stored = stored[:, :-40]
+    elif side == "above":
+        stored = stored[60:]
+    assert cut_sides(stored[..., 3] > 127) == tuple(side == x for x in ("left", "right", "above"))
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        alpha = put(rng, 90, 160, stored)[..., 3]
+        if side in ("left", "right"):
+            outermost = alpha[:, [0, -1]].max(0)
+            assert outermost.max() > 0.9
+        elif side == "above":
+            assert alpha[0].max() > 0.9
 
 
 def test_a_plate_is_warped_by_what_moves_its_corners():

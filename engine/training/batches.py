@@ -30,10 +30,11 @@ SHAPES = [
 time."""
 RATIOS = [1, 2, 2, 3]
 """Full size over base size in the joint phase; the shapes are those that LARGEST allows."""
-EDGE_RATIOS = [1, 2, 3, 4, 4]
-"""The same while the refinement learns alone: 4 is that of 1080p."""
-LARGEST = 750_000
-"""Pixels of a full-size picture at most."""
+EDGE_RATIOS = [1, 2, 3, 4, 4, 6]
+"""The same while the refinement learns alone: 1080p has 3.3, 2160p 6.7."""
+LARGEST, EDGE_LARGEST = 750_000, 1_400_000
+"""Pixels of a full-size picture at most; while the refinement learns alone, from windows that are
+used again."""
 PICTURES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
@@ -139,7 +140,8 @@ def batch_shape(rng: np.random.Generator, batch: int, phase: Phase) -> Shape:
     """A shape, and as many pictures of it as cost about what `batch` of the first shape do."""
     ratios = EDGE_RATIOS if phase.frozen else RATIOS if phase.joint else [1]
     ratio = ratios[rng.integers(len(ratios))]
-    shapes = [(h, w) for h, w in SHAPES if h * w * ratio**2 <= LARGEST]
+    largest = EDGE_LARGEST if phase.frozen else LARGEST
+    shapes = [(h, w) for h, w in SHAPES if h * w * ratio**2 <= largest]
     height, width = shapes[rng.integers(len(shapes))]
     pixels = batch * SHAPES[0][0] * SHAPES[0][1]
     count = max(2, round(pixels / (height * width * ratio)))
@@ -162,7 +164,9 @@ class Scenes(IterableDataset):
             height, width, ratio, count = batch_shape(rng, self.batch, self.phase)
             seeds = range(seed, seed + count)
             seed += count
-            scenes = [sample(s, height, width, self.material, self.phase.plates) for s in seeds]
+            scenes = [
+                sample(s, height, width, self.material, self.phase.plates, ratio) for s in seeds
+            ]
             yield stack(scenes, ratio)
 
 

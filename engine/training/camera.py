@@ -1,4 +1,4 @@
-"""What a camera does to a picture: light, lens, blur, noise, compression."""
+"""What a camera does to a picture: light, lens, noise, compression."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from engine.training.textures import Image
 
+LEAST_SIGMA = 0.15
+"""Of a blur that shows, in pixels."""
 TINT_STEP = 0.1
 """Range of brightness in which a tint sets in."""
 
@@ -109,23 +111,40 @@ class Light:
         return out if self.gamma == 1.0 else out**self.gamma
 
 
-def expose(rng: np.random.Generator, picture: Image) -> Image:
-    """Focus, motion, noise and compression of one take."""
+class Lens:
+    """Focus and motion of one take. What it blurs in the frame it blurs in the truth: an edge out
+    of focus is mixed."""
+
+    def __init__(self, rng: np.random.Generator, reduced: float = 1.0) -> None:
+        """reduced: how much smaller the picture is than the one that the camera filmed."""
+        self.sigma = rng.uniform(0.3, 1.2) / reduced if rng.random() < 0.3 else 0.0
+        self.length = rng.uniform(2, 9) / reduced if rng.random() < 0.08 else 0.0
+        self.angle = rng.uniform(0, np.pi)
+
+    def __call__(self, picture: Image) -> Image:
+        """(H, W) or (H, W, C)."""
+        if self.sigma >= LEAST_SIGMA:
+            picture = blur(picture, self.sigma)
+        if self.length > 1:
+            picture = motion_blur(picture, self.length, self.angle)
+        return picture
+
+
+def expose(rng: np.random.Generator, picture: Image, reduced: float = 1.0) -> Image:
+    """Noise and compression of one take. reduced: as of a Lens; what is made smaller has less of
+    both."""
     height, width = picture.shape[:2]
-    if rng.random() < 0.3:
-        picture = blur(picture, rng.uniform(0.3, 1.2))
-    if rng.random() < 0.08:
-        picture = motion_blur(picture, rng.uniform(2, 9), rng.uniform(0, np.pi))
     if rng.random() < 0.75:
-        grain = sensor_noise(rng, height, width) * rng.uniform(0.003, 0.03)
-        picture = picture + grain * (0.5 + picture)
-    picture = np.clip(picture, 0, 1)
+        grain = sensor_noise(rng, height, width) * (rng.uniform(0.003, 0.03) / reduced)
+        black = 0.05 if rng.random() < 0.5 else 0.5  # half of all cameras flatten what is dark
+        picture = picture + grain * (np.float32(black) + picture)
+    levels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.45:
-        quality = int(rng.integers(35, 95))
-        levels = (picture * 255 + 0.5).astype(np.uint8)
-        coded = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.float32) / np.float32(255)
-    return picture.astype(np.float32)
+        quality = int(rng.integers(35 if reduced < 1.5 else 75, 95))
+        bgr = np.ascontiguousarray(levels[..., ::-1])
+        coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        levels = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return levels.astype(np.float32) / np.float32(255)
 
 
 def blur(picture: Image, sigma: float) -> Image:

@@ -35,6 +35,7 @@ FAR = 0.065
 
 def aligned(
     draw: Draw,
+    refined: Which,
     plausible: Which,
     frame: Tensor,
     plate: Tensor,
@@ -42,7 +43,8 @@ def aligned(
     alpha: Tensor,
     displacement: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Plate (N, 3, H, W) and coverage (N, 1, H, W) after the aligner's refinements. displacement
+    """Plate (N, 3, H, W) and coverage (N, 1, H, W) in the frame's light and, where `refined`, after
+    the aligner's refinements. displacement
     (N, 2, H, W): what is at x of the frame is at x + displacement of the plate, if that is
     `plausible`: in a plate of another place nothing is found."""
     height, width = alpha.shape[2:]
@@ -52,10 +54,11 @@ def aligned(
     plate = matched(frame, plate, covered * open_)
     # A person, known or not, matches nothing in the plate and is not followed.
     field = modelled_field(draw, displacement, covered * open_ * (alpha < PERSON_ALPHA))
-    field = field * draw.tensor(plausible.astype(np.float32))
+    field = field * draw.tensor((refined & plausible).astype(np.float32))
     moved = sampled(torch.cat([plate, covered], 1), field)
     plate, covered = moved[:, :3], (moved[:, 3:] > 0.99).float()
     gain = light_field(draw, frame, plate, covered, open_)
+    gain = gain ** draw.tensor(refined.astype(np.float32))
     return (plate * gain).clamp(0, 1), covered
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.training.camera import TINT_STEP
+from engine.training.camera import LEAST_SIGMA, TINT_STEP
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur, smooth_field
 
 LUMA_QUANTISATION = """
@@ -90,25 +90,37 @@ class Light:
         return ((pictures * gain + bias) * self.field).clamp(0, 1) ** gamma
 
 
-def expose(draw: Draw, pictures: Tensor) -> Tensor:
-    """Focus, motion, noise and compression of one take, as `camera.expose`."""
-    pictures = draw.change(pictures, draw.chance(0.3), lambda d, x: blur(d, x, d.uniform(0.3, 1.2)))
-    pictures = draw.change(
-        pictures,
-        draw.chance(0.08),
-        lambda d, x: motion_blur(d, x, d.uniform(2, 9), d.uniform(0, np.pi)),
-    )
+class Lens:
+    """Focus and motion of one take for each scene, as `camera.Lens`. reduced: (N,)."""
+
+    def __init__(self, draw: Draw, reduced: Values) -> None:
+        self.draw = draw
+        self.sigma = draw.uniform(0.3, 1.2) / reduced * draw.chance(0.3)
+        self.length = draw.uniform(2, 9) / reduced * draw.chance(0.08)
+        self.angle = draw.uniform(0, np.pi)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        soft, moved = self.sigma >= LEAST_SIGMA, self.length > 1
+        pictures = self.draw.change(pictures, soft, lambda d, x: blur(d, x, self.sigma[soft]))
+        along = self.length[moved], self.angle[moved]
+        return self.draw.change(pictures, moved, lambda d, x: motion_blur(d, x, *along))
+
+
+def expose(draw: Draw, pictures: Tensor, reduced: Values) -> Tensor:
+    """Noise and compression of one take, as `camera.expose`. reduced: (N,)."""
     height, width = pictures.shape[2:]
     grain = draw.noise(3, height, width)
     grain = draw.change(grain, draw.chance(0.5), lambda d, x: 1.8 * blur(d, x, d.uniform(0.7, 0.7)))
-    strength = draw.uniform(0.003, 0.03) * draw.chance(0.75)
-    pictures = (pictures + grain * draw.tensor(strength) * (0.5 + pictures)).clamp(0, 1)
-    return draw.change(pictures, draw.chance(0.45), compressed)
+    strength = draw.uniform(0.003, 0.03) / reduced * draw.chance(0.75)
+    black = draw.tensor(np.where(draw.chance(0.5), np.float32(0.05), np.float32(0.5)))
+    pictures = (pictures + grain * draw.tensor(strength) * (black + pictures)).clamp(0, 1)
+    pictures = torch.floor(pictures * 255 + 0.5) / 255
+    coded, least = draw.chance(0.45), np.where(reduced < 1.5, 35, 75)
+    return draw.change(pictures, coded, lambda d, x: compressed(d, x, d.uniform(least[coded], 95)))
 
 
-def compressed(draw: Draw, pictures: Tensor) -> Tensor:
-    """What JPEG with 4:2:0 chroma and a quality of 35 to 94 leaves."""
-    quality = draw.uniform(35, 95)
+def compressed(draw: Draw, pictures: Tensor, quality: Values) -> Tensor:
+    """What JPEG with 4:2:0 chroma and this quality leaves."""
     height, width = pictures.shape[2:]
     padded = F.pad(pictures, (0, -width % 16, 0, -height % 16), mode="replicate")
     ycc = mixed(draw, torch.round(padded * 255) - 128, YCC_FROM_RGB)
@@ -154,11 +166,10 @@ def pixel_grid(height: int, width: int, device: torch.device) -> tuple[Tensor, T
     return rows.reshape(1, 1, -1, 1), columns.reshape(1, 1, 1, -1)
 
 
-def ramp(draw: Draw, height: int, width: int) -> Tensor:
-    """Light from one side, (N, 1, H, W), half of the time, as `people.ramp`."""
+def ramp(draw: Draw, across: Tensor, down: Tensor) -> Tensor:
+    """Light from one side, (N, 1, H, W), half of the time, as `people.ramp`; across and down: from
+    -1 to 1 over what it falls on."""
     angle = draw.uniform(0, 2 * np.pi)
     strength = draw.tensor(np.where(draw.chance(0.5), draw.uniform(0.1, 0.6), 0))
-    ys, xs = pixel_grid(height, width, draw.device)
-    down = (2 * ys / height - 1) * draw.tensor(np.sin(angle))
-    across = (2 * xs / width - 1) * draw.tensor(np.cos(angle))
-    return 1 + strength * (down + across).clamp(-1, 1)
+    slope = down * draw.tensor(np.sin(angle)) + across * draw.tensor(np.cos(angle))
+    return 1 + strength * slope.clamp(-1, 1)

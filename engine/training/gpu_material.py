@@ -19,7 +19,7 @@ from rich.progress import track
 from torch import Tensor
 
 from engine.training import textures
-from engine.training.people import cropped, scaled, silhouette
+from engine.training.people import cropped, cut_sides, scaled, silhouette
 from engine.training.views import ViewPair
 
 Picture = NDArray[np.uint8]
@@ -31,8 +31,8 @@ PROCEDURAL = 768
 PROCEDURAL_SIDE = 448
 """Number and size of the drawn textures, and of the silhouettes (twice as wide as high). They are
 drawn once; crops, mirrors and colours make them new each time."""
-FESTIVE = 7
-"""One of so many places is full of lamps."""
+STAGES = 3
+"""Versions of each place that are full of lamps."""
 
 
 @dataclass
@@ -156,12 +156,13 @@ class DeviceMaterial:
         self.runs = pictures.runs
         self.moving = [r for r, run in enumerate(self.runs) if len(run) > 1]
         self.cut_below = np.array([p[-1, :, 3].max() > 127 for p in pictures.people])
+        self.cut = np.array([cut_sides(p[..., 3] > 127) for p in pictures.people]).reshape(-1, 3)
+        """Of each person, whether the picture ends in the body on the left, on the right, above."""
         drawn = in_parallel("textures", lambda k: drawn_texture(k, side), range(procedural))
         cloths = in_parallel("cloths", lambda k: cloth(k, side), range(procedural // 2))
-        places = list(pictures.places)
-        lit = [places.pop(k) for k in range(len(places) - 1, 0, -FESTIVE)]
-        stages = in_parallel("lamps", lambda x: stage(*x), list(enumerate(lit)))
-        kinds = places, pictures.wild, drawn, cloths, stages
+        lit = list(enumerate(STAGES * pictures.places))
+        stages = in_parallel("lamps", lambda x: stage(*x), lit)
+        kinds = pictures.places, pictures.wild, drawn, cloths, stages
         self.photographs = Atlas([picture for kind in kinds for picture in kind], device)
         """Places, photographs of the package, drawn textures, cloths, stages; each in `ranges`."""
         ends = np.cumsum([0, *(len(kind) for kind in kinds)])

@@ -15,6 +15,7 @@ from engine.training.gpu_draw import Draw, Which, blur, motion_blur
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_shapes import Drawn, Looks, by_look
 from engine.training.gpu_things import carried, hold
+from engine.training.people import FILLS
 from engine.training.scenes import (
     ADORNED,
     CARRIED,
@@ -129,15 +130,26 @@ def put(
     index = picked(draw, material)
     rows, columns = material.people.sizes[index].T
     size = np.where(draw.chance(0.8), draw.uniform(0.35, 1.15), draw.uniform(0.15, 1.8))
-    scale = np.minimum(
-        size * height / rows, 1.3 * np.maximum(size, 0.5) * width / columns
-    ) * np.exp(0.004 * draw.drift())
+    scale = np.minimum(size * height / rows, 1.3 * np.maximum(size, 0.5) * width / columns)
+    left, right, cut_above = draw.each(material.cut[index[:: draw.frames]]).T
+    broad = 1.05 * width / columns
+    scale = np.where(left & right & (broad < FILLS * scale), np.maximum(scale, broad), scale)
+    fills = left & right & (columns * scale > width)
+    scale = scale * np.exp(0.004 * draw.drift())
     angle = 0.06 * draw.normal() + 0.006 * draw.drift()
     cut_below = draw.each(material.cut_below[index[:: draw.frames]])
-    standing = np.maximum(height - rows * scale / 2 + draw.uniform(0, 0.2) * height, 0)
-    centre_x = draw.uniform(0.1, 0.9) * width + 0.006 * width * draw.drift()
-    centre_y = np.where(cut_below, standing, draw.uniform(0.3, 0.75) * height)
+    highest = height - rows * scale / 2
+    lowest = np.maximum(highest + 0.2 * height, rows * scale / 2 + 0.05 * height)
+    hanging = rows * scale / 2 - draw.uniform(0, 0.1) * np.minimum(height, 2 * rows * scale)
+    free = np.where(cut_above, hanging, draw.uniform(0.3, 0.75) * height)
+    centre_y = np.where(cut_below, draw.uniform(highest, lowest), free)
     mirror = np.where(draw.chance(0.5), -1, 1)
+    left, right = np.where(mirror < 0, right, left), np.where(mirror < 0, left, right)
+    out = columns * scale / 2 - draw.uniform(0.01, 0.2) * np.minimum(width, 2 * columns * scale)
+    centre_x = np.select(
+        [fills, left, right], [width / 2, out, width - out], draw.uniform(0.1, 0.9) * width
+    )
+    centre_x = centre_x + 0.006 * width * draw.drift()
     ys, xs = pixel_grid(height, width, draw.device)
     x, y, c, s, flip, middle_x, middle_y = (
         draw.tensor(v)
@@ -150,17 +162,19 @@ def put(
     u, v = flip * (c * across + s * down) + middle_x, c * down - s * across + middle_y
     step = draw.tensor(1 / scale).flatten()
     person = material.people(draw.index(index), u, v, step, outside=True)
-    layer = recoloured(draw, person, plain)
+    light = ramp(draw, (u - middle_x) / middle_x, (v - middle_y) / middle_y)
+    layer = recoloured(draw, person, light, plain)
     return draw.change(
         layer, holding, lambda d, p: hold(d, material, p, centre_x[holding], centre_y[holding])
     )
 
 
-def recoloured(draw: Draw, person: Tensor, plain: Which) -> Tensor:
-    """Other light and, unless `plain`, clothes and contrast, as `people.recoloured`."""
+def recoloured(draw: Draw, person: Tensor, light: Tensor, plain: Which) -> Tensor:
+    """Other light and, unless `plain`, clothes and contrast, as `people.recoloured`. light: a
+    `ramp`."""
     colour, alpha = person[:, :3], person[:, 3:]
     colour = colour * draw.tensor(draw.uniform(0.5, 1.3, 1) * (1 + 0.06 * draw.normal(3)))
-    colour = colour * ramp(draw, *colour.shape[2:])
+    colour = colour * light
     mix = draw.tensor(draw.uniform(0, 0.8) * (draw.chance(0.25) & ~plain))
     tint = draw.tensor(draw.uniform(0.3, 1.7, 3))
     colour = colour * (1 - mix) + colour.mean(1, keepdim=True) * tint * mix

@@ -43,9 +43,16 @@ class Places(NamedTuple):
 
 
 def make_places(
-    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray, looks: Looks
+    draw: Draw,
+    material: DeviceMaterial,
+    height: int,
+    width: int,
+    kind: np.ndarray,
+    looks: Looks,
+    reduced: Values,
 ) -> Places:
-    """Both takes of the backgrounds."""
+    """Both takes of the backgrounds. reduced: (N,), as of `places.make_place`; but all warps are
+    bilinear."""
     my, mx = int(height * MARGIN), int(width * MARGIN)
     inside = np.s_[:, :, my : my + height, mx : mx + width]
     mild = (kind == "aligned") | draw.chance(0.35)
@@ -56,7 +63,7 @@ def make_places(
     can_tell = np.isin(kind, ("near", "aligned")) | (missing & seen & ~mistaken)
     figure = can_tell & draw.chance(FIGURES) & (material.people is not None)
     live, plate, shift = two_takes(draw, material, *size, mild, pan, looks, figure)
-    plate, coverage, flow = misalign(draw, plate, np.where(mild, 0.6, 1.0))
+    plate, coverage, flow = misalign(draw, plate, np.where(mild, 0.6, 1.0), reduced)
     # Where y of the plate went, to first order: the flow is smooth.
     displacement = (shift - flow)[inside]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
@@ -171,7 +178,9 @@ def layer(
     return out[0], out[1], out[2], out[3]
 
 
-def misalign(draw: Draw, plate: Tensor, strength: Values) -> tuple[Tensor, Tensor, Tensor]:
+def misalign(
+    draw: Draw, plate: Tensor, strength: Values, reduced: Values
+) -> tuple[Tensor, Tensor, Tensor]:
     """The residual of the alignment, EXACT or as `places.misalign`: the plate warped, its coverage,
     and the flow (N, 2, H, W): what is now at x was at x + flow."""
     height, width = plate.shape[2:]
@@ -183,7 +192,7 @@ def misalign(draw: Draw, plate: Tensor, strength: Values) -> tuple[Tensor, Tenso
     wave = smooth_field(draw, height, width, cells, channels=2) * amplitude
     x, y = xs + wave[:, :1], ys + wave[:, 1:]
     reach = draw.choice([0, 0.0015, 0.004, 0.012, 0.025], [0.15, 0.35, 0.32, 0.13, 0.05]) * width
-    reach = np.where(exact, draw.uniform(0, EXACTLY), reach * strength)[:, None, None]
+    reach = np.where(exact, draw.uniform(0, EXACTLY / reduced), reach * strength)[:, None, None]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
     moved = corners + reach * (draw.normal(4, 2) + 0.15 * draw.jitter(4, 2))
     x, y = projected(draw, homographies(corners, moved), x, y)

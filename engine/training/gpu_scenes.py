@@ -16,13 +16,13 @@ from torch import Tensor
 
 from engine.training.batches import Phase, batch_shape, network_inputs
 from engine.training.gpu_align import aligned, filled, warped
-from engine.training.gpu_camera import Light, expose, pixel_grid
-from engine.training.gpu_draw import Draw, blur
+from engine.training.gpu_camera import Lens, Light, expose, pixel_grid
+from engine.training.gpu_draw import Draw, Values, blur
 from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_people import Trust, make_people
 from engine.training.gpu_places import Places, make_places
 from engine.training.gpu_shapes import Looks, by_look
-from engine.training.scenes import ALIGNED_SHARE, FAR_SHARE, LOOKS, PLATES, SIGNS
+from engine.training.scenes import ALIGNED_SHARE, FAR_SHARE, FILMED, LOOKS, PLATES, SIGNS
 from howard.matte.holes import GUESS_PERCENT, REACH
 
 
@@ -38,7 +38,8 @@ class Batch(NamedTuple):
 
 
 class Composites(NamedTuple):
-    """Before a camera saw them: frame = alpha foreground + (1 - alpha) live."""
+    """Before the light and the sensor: frame = alpha foreground + (1 - alpha) live, through a
+    lens."""
 
     places: Places
     live: Tensor
@@ -56,16 +57,20 @@ def batch(
     device: torch.device | str,
     plates: dict[str, float] = PLATES,
     frames: int = 1,
+    ratio: float = 1.0,
 ) -> Batch:
-    """The scenes of this seed, `count` clips of `frames`."""
+    """The scenes of this seed, `count` clips of `frames`. ratio: as of `scenes.sample`."""
     draw = Draw(seed, count, frames, device)
     kind = draw.choice(list(plates), list(plates.values()))
     looks = draw.choice(list(LOOKS), list(LOOKS.values()))
-    scene = composites(draw, material, height, width, kind, looks)
-    return photographed(draw, scene, kind, looks)
+    reduced = np.maximum(1, draw.choice(FILMED) / ratio).astype(np.float32)
+    scene = composites(draw, material, height, width, kind, looks, reduced)
+    return photographed(draw, scene, kind, looks, reduced)
 
 
-def photographed(draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks) -> Batch:
+def photographed(
+    draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks, reduced: Values
+) -> Batch:
     """What the cameras of both takes, and then the aligner, make of it."""
     height, width = scene.alpha.shape[2:]
     plain = looks == "plain"
@@ -77,20 +82,22 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks) 
     plate_light = Light(draw, height, width, strength)
     plate_light.lamps(draw.chance(np.where(plain, 0.15, 0.4)))
     plate_light.signs(draw.chance(by_look(SIGNS, looks)))
-    frame = expose(draw, shot_light(scene.frame))
-    plate = plate_light(shot_light(scene.places.plate))
+    frame = expose(draw, shot_light(scene.frame), reduced)
+    lens = Lens(draw, reduced)
+    plate = plate_light(shot_light(lens(scene.places.plate)))
     far = draw.chance(FAR_SHARE)
     plate = draw.change(plate, far, lambda d, x: blur(d, x, d.uniform(0.0015, 0.006) * width))
-    plate = expose(draw, plate)
+    plate = expose(draw, plate, reduced)
     view = scene.places.unaligned
-    unaligned = expose(draw, plate_light(shot_light(view))) * (view.amax(1, keepdim=True) > 0)
+    seen = plate_light(shot_light(lens(view)))
+    unaligned = expose(draw, seen, reduced) * (view.amax(1, keepdim=True) > 0)
     covered = (scene.places.coverage > 0.99).float()
-    refined = draw.chance(ALIGNED_SHARE) & (kind != "missing")
-    if refined.any():
-        at, part = draw.index(np.flatnonzero(refined)), draw.only(refined)
-        seen = (frame, plate, covered, scene.alpha, scene.places.displacement)
-        plausible = scene.places.plausible[refined]
-        moved, here = aligned(part, plausible, *(x[at] for x in seen))
+    refined, there = draw.chance(ALIGNED_SHARE), kind != "missing"
+    if there.any():
+        at, part = draw.index(np.flatnonzero(there)), draw.only(there)
+        known = (frame, plate, covered, scene.alpha, scene.places.displacement)
+        which = refined[there], scene.places.plausible[there]
+        moved, here = aligned(part, *which, *(x[at] for x in known))
         plate, covered = plate.index_copy(0, at, moved), covered.index_copy(0, at, here)
     plate, reached = filled(plate, covered, REACH * max(height, width))
     guess = GUESS_PERCENT / 100
@@ -100,16 +107,25 @@ def photographed(draw: Draw, scene: Composites, kind: np.ndarray, looks: Looks) 
 
 
 def composites(
-    draw: Draw, material: DeviceMaterial, height: int, width: int, kind: np.ndarray, looks: Looks
+    draw: Draw,
+    material: DeviceMaterial,
+    height: int,
+    width: int,
+    kind: np.ndarray,
+    looks: Looks,
+    reduced: Values,
 ) -> Composites:
-    """People in places. kind: (N,) of the plates."""
-    places = make_places(draw, material, height, width, kind, looks)
+    """People in places, as the lens shows them. kind: (N,) of the plates."""
+    places = make_places(draw, material, height, width, kind, looks, reduced)
     trust = Trust(places.reliable, places.plausible, looks)
     people, nearest = make_people(draw, material, places.live, trust)
     live = cast_shadow(draw, places.live, nearest)
-    colour, alpha = people[:, :3], people[:, 3:].clamp(0, 1)
-    straight = torch.where(alpha > 0.01, colour / alpha.clamp(min=0.01), live).clamp(0, 1)
-    return Composites(places, live, live * (1 - alpha) + colour, straight, alpha)
+    people = people.clamp(0, 1)
+    behind = live * (1 - people[:, 3:])
+    seen = Lens(draw, reduced)(torch.cat([people, behind], 1)).clamp(0, 1)
+    colour, alpha, frame = seen[:, :3], seen[:, 3:4], seen[:, :3] + seen[:, 4:]
+    straight = torch.where(alpha > 0.01, colour / alpha.clamp(min=0.01), frame).clamp(0, 1)
+    return Composites(places, live, frame, straight, alpha)
 
 
 def cast_shadow(draw: Draw, live: Tensor, nearest: Tensor) -> Tensor:
@@ -148,5 +164,5 @@ def gpu_batches(
     for seed in iter(lambda: int(rng.integers(2**62)), None):
         height, width, ratio, count = batch_shape(rng, size, phase)
         count = max(2, round(count / frames))
-        scene = batch(seed, count, height, width, material, device, phase.plates, frames)
+        scene = batch(seed, count, height, width, material, device, phase.plates, frames, ratio)
         yield network_inputs(*scene, ratio)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.training.gpu_draw import Draw, Values
 from engine.training.gpu_material import DeviceMaterial
+from engine.training.textures import LEAST_SCALE
 
 POINTS = 64
 """Of an outline, as `people.outline` has."""
@@ -68,9 +69,14 @@ class Texture:
         )
         rows, columns = self.atlas.sizes[self.which].T
         smallest = np.array([0.35, 0.3, 0.5, 0.5, 0.35])[kind]
-        self.scale = np.minimum(rows / height, columns / width) * draw.uniform(smallest, 1)
-        self.left = draw.uniform(0, 1) * (columns - width * self.scale)
-        self.top = draw.uniform(0, 1) * (rows - height * self.scale)
+        fits = np.minimum(rows / height, columns / width)
+        filmed = np.isin(kind, (0, 1, 4))
+        self.scale = np.maximum(
+            fits * draw.uniform(smallest, 1), np.where(filmed, LEAST_SCALE, 0)
+        ).astype(np.float32)
+        self.sides = columns, rows
+        self.left = draw.uniform(0, 1) * np.maximum(columns - width * self.scale, 0)
+        self.top = draw.uniform(0, 1) * np.maximum(rows - height * self.scale, 0)
         self.mirrored = draw.chance(0.5)
         self.turned = draw.chance(np.array([0, 0.3, 0.5, 0.5, 0])[kind])
         self.matrix, self.gamma = self.colours(kind)
@@ -97,12 +103,19 @@ class Texture:
         x = torch.where(tensor(self.mirrored), self.width - 1 - x, x)
         y = torch.where(tensor(self.turned), self.height - 1 - y, y)
         scale = tensor(self.scale)
-        x = tensor(self.left) + (x + 0.5) * scale - 0.5
-        y = tensor(self.top) + (y + 0.5) * scale - 0.5
+        columns, rows = (tensor(side) for side in self.sides)
+        x = mirrored(tensor(self.left) + (x + 0.5) * scale - 0.5, columns)
+        y = mirrored(tensor(self.top) + (y + 0.5) * scale - 0.5, rows)
         picture = self.atlas(self.draw.index(self.which), x, y, scale.flatten() * step)
         n, _, h, w = picture.shape
         mixed = torch.baddbmm(self.matrix[..., 3:], self.matrix[..., :3], picture.flatten(2))
         return mixed.clamp(0, 1).reshape(n, 3, h, w) ** self.gamma
+
+
+def mirrored(x: Tensor, length: Tensor) -> Tensor:
+    """Where x lies in a row of `length` pixels with its mirror images beside it."""
+    at = (x + 0.5).remainder(2 * length)
+    return at.minimum(2 * length - at) - 0.5
 
 
 class Outline:

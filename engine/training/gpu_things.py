@@ -76,7 +76,7 @@ def carried(
     x, y = torch.broadcast_tensors(xs + torch.zeros_like(sigma), ys)
     cloth = Texture(draw, material, height, width, OF_CLOTHES, looks)(x, y)
     colour = torch.where(draw.tensor(how == CLOTH), cloth, colour)
-    colour = (colour * ramp(draw, height, width)).clamp(0, 1)
+    colour = (colour * ramp(draw, 2 * xs / width - 1, 2 * ys / height - 1)).clamp(0, 1)
     one = torch.cat([colour * alpha, alpha], 1)
     in_front = is_hat | draw.tensor(draw.chance(IN_FRONT))
     return torch.where(in_front, over(one, layer), over(layer, one))

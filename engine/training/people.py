@@ -14,6 +14,12 @@ from engine.training.textures import Image, texture
 
 Foreground = NDArray[np.float32]
 """(H, W, 4) premultiplied RGBA in [0, 1]: premultiplied, so that it can be resampled."""
+CUT_SHARE = 0.05
+"""Of a side of a cut-out, is opaque where the person goes on beyond it."""
+CUT_INSIDE = 0.03
+"""Of its size, farther inside lies the line that the outermost is compared with."""
+FILLS = 1.6
+"""How much larger one may become that is cut off on both sides, to fill the frame."""
 
 
 class People:
@@ -191,6 +197,23 @@ def drawn(rng: np.random.Generator, height: int, width: int) -> Foreground:
     return np.concatenate([colour * alpha, alpha], -1)
 
 
+def cut_sides(opaque: NDArray[np.bool_]) -> tuple[bool, bool, bool]:
+    """Whether a person, (H, W), goes on beyond the picture on the left, on the right, above: there
+    the outermost line is opaque, and not much less so than one farther inside, as where a body
+    curves back."""
+    height, width = opaque.shape
+    y, x = (max(1, round(CUT_INSIDE * length)) for length in (height, width))
+    lines = (
+        (opaque[:, 0], opaque[:, min(x, width - 1)]),
+        (opaque[:, -1], opaque[:, max(-1 - x, -width)]),
+        (opaque[0], opaque[min(y, height - 1)]),
+    )
+    left, right, above = (
+        bool(outer.mean() > max(CUT_SHARE, inner.mean() / 2)) for outer, inner in lines
+    )
+    return left, right, above
+
+
 def put(
     rng: np.random.Generator,
     height: int,
@@ -198,11 +221,15 @@ def put(
     stored: NDArray[np.uint8],
     plain: bool = False,
 ) -> Foreground:
-    """Recolour, scale, turn and place a person in the frame; one whose picture ends in the body
-    stands on the lower edge."""
+    """Recolour, scale, turn and place a person in the frame. Where the picture ends in the body the
+    frame ends too: nobody is cut off elsewhere."""
     rows, columns = stored.shape[:2]
     size = rng.uniform(0.35, 1.15) if rng.random() < 0.8 else rng.uniform(0.15, 1.8)
     scale = min(size * height / rows, 1.3 * max(size, 0.5) * width / columns)
+    *ends, cut_above = cut_sides(stored[..., 3] > 127)
+    broad = 1.05 * width / columns
+    if all(ends) and broad < FILLS * scale:
+        scale = max(scale, broad)
     cut_below = stored[-1, :, 3].max() > 127
     if scale < 0.8:  # shrink first: strands would alias, and small pictures are quick to recolour
         small = (max(2, round(columns * scale)), max(2, round(rows * scale)))
@@ -213,8 +240,19 @@ def put(
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     x = rng.uniform(0.1, 0.9) * width
     y = rng.uniform(0.3, 0.75) * height
-    if cut_below:
-        y = max(height - rows * scale / 2 + rng.uniform(0, 0.2) * height, 0)
+    left, right, _ = cut_sides(person[..., 3] > 0.5)
+    out = rng.uniform(0.01, 0.2) * min(width, 2 * columns * scale)
+    if left and right and columns * scale > width:
+        x = width / 2
+    elif left:
+        x = columns * scale / 2 - out
+    elif right:
+        x = width - columns * scale / 2 + out
+    if cut_below:  # and the head shows as often as not, however large
+        lowest = max(height - rows * scale / 2 + 0.2 * height, rows * scale / 2 + 0.05 * height)
+        y = rng.uniform(height - rows * scale / 2, lowest)
+    elif cut_above:
+        y = rows * scale / 2 - rng.uniform(0, 0.1) * min(height, 2 * rows * scale)
     matrix = np.array([[c, -s, 0], [s, c, 0]])
     matrix[:, 2] = (x, y) - matrix[:, :2] @ (columns / 2, rows / 2)
     return np.clip(cv2.warpAffine(person, matrix, (width, height), flags=cv2.INTER_LINEAR), 0, 1)

@@ -30,7 +30,7 @@ FIGURES = 0.15
 poster, a dummy."""
 STONE = 0.6
 """Of them, are of stone, or of any one colour."""
-VIEWED = 0.3
+VIEWED = 0.1
 """Of the places without a plate, are real ones that were photographed twice."""
 TURNED = 0.15
 """Of the unaligned views, are turned by any angle."""
@@ -38,7 +38,9 @@ EXACT = 0.4
 """Of the plates, lie as exactly as the aligner's do where the place is plane or far: the corners'
 standard deviation is ..."""
 EXACTLY = 0.5
-"""... so many pixels of the frame at most, whatever its size."""
+"""... so many pixels at most of the frame as it was filmed."""
+SHARP = 2.0
+"""From how much smaller than filmed on a warp leaves no softness."""
 DEPTHS = {"objects": 0.40, "relief": 0.35, "both": 0.25}
 """What is nearer and farther in a place, and how often."""
 
@@ -65,14 +67,15 @@ def make_place(
     material: Material,
     kind: str,
     look: str,
+    reduced: float = 1.0,
 ) -> Place:
-    """Both takes of the background."""
+    """Both takes of the background. reduced: how much smaller the frame is than it was filmed."""
     plain = look == "plain"
     seen = rng.random() < UNALIGNED
     mistaken = kind == "missing" and rng.random() < MISTAKEN
     can_tell = kind in ("near", "aligned") or (kind == "missing" and seen and not mistaken)
     figure = can_tell and material.people is not None and rng.random() < FIGURES
-    place = two_takes(rng, height, width, material, kind, look, figure)
+    place = two_takes(rng, height, width, material, kind, look, figure, reduced)
     if seen and (kind == "missing" or not place.coverage.all()):
         # What no clean-plate frame shows in place, this one hardly shows elsewhere.
         view = place.plate if kind == "missing" else place.plate * place.coverage[..., None]
@@ -93,6 +96,7 @@ def two_takes(
     kind: str,
     look: str,
     figure: bool,
+    reduced: float,
 ) -> Place:
     """Both, the plate still there if it is to be missing; with a figure in them or without."""
     plain = look == "plain"
@@ -116,11 +120,11 @@ def two_takes(
         if deep != "relief":
             live, plate = parallax(rng, live, plate, baseline, material, plain)
     if rng.random() < EXACT:
-        off = rng.normal(0, rng.uniform(0, EXACTLY), (4, 2))
+        off = rng.normal(0, rng.uniform(0, EXACTLY / reduced), (4, 2))
         ys, xs = camera.pixel_grid(*plate.shape[:2])
-        plate, coverage = warped(plate, xs, ys, off)
+        plate, coverage = warped(plate, xs, ys, off, sharp=reduced > SHARP)
     else:
-        plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0)
+        plate, coverage = misalign(rng, plate, 0.6 if mild else 1.0, sharp=reduced > SHARP)
     inside = np.s_[my : my + height, mx : mx + width]
     live, plate, coverage = live[inside], plate[inside], coverage[inside]
     if kind == "wrong":
@@ -242,7 +246,7 @@ def parallax(
 
 
 def misalign(
-    rng: np.random.Generator, plate: Image, strength: float
+    rng: np.random.Generator, plate: Image, strength: float, sharp: bool = False
 ) -> tuple[Image, NDArray[np.float32]]:
     """The residual of the alignment: a homography, and often a smooth flow. And the coverage."""
     height, width = plate.shape[:2]
@@ -253,20 +257,25 @@ def misalign(
         xs = xs + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
         ys = ys + camera.smooth_field(rng, height, width, cells) * np.float32(amplitude)
     reach = rng.choice([0, 0.0015, 0.004, 0.012, 0.025], p=[0.15, 0.35, 0.32, 0.13, 0.05]) * width
-    return warped(plate, xs, ys, rng.normal(0, reach * strength, (4, 2)))
+    return warped(plate, xs, ys, rng.normal(0, reach * strength, (4, 2)), sharp)
 
 
 def warped(
-    plate: Image, xs: NDArray[np.float32], ys: NDArray[np.float32], off: NDArray[np.float64]
+    plate: Image,
+    xs: NDArray[np.float32],
+    ys: NDArray[np.float32],
+    off: NDArray[np.float64],
+    sharp: bool = False,
 ) -> tuple[Image, NDArray[np.float32]]:
     """The plate at x, y after the homography that moves its corners by `off` (4, 2), and what of it
-    is there."""
+    is there. sharp: as what was warped before it was made smaller."""
     height, width = plate.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     homography = cv2.getPerspectiveTransform(corners, corners + off.astype(np.float32))
     grid = np.stack([xs, ys, np.ones_like(xs)], -1) @ homography.T.astype(np.float32)
     map_x, map_y = grid[..., 0] / grid[..., 2], grid[..., 1] / grid[..., 2]
-    moved = cv2.remap(plate, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    how = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
+    moved = np.clip(cv2.remap(plate, map_x, map_y, how, borderMode=cv2.BORDER_REFLECT), 0, 1)
     inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
     return np.asarray(moved, np.float32), inside.astype(np.float32)
 

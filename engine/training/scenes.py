@@ -8,6 +8,7 @@ place, so that the network also learns what people look like.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -47,7 +48,8 @@ CARRIED_ALONE = 0.1
 FAR_SHARE = 0.1
 """Of the plates, were taken from so far away or so obliquely that they lack detail."""
 ALIGNED_SHARE = 0.6
-"""Of the plates, go through the aligner's own refinements; the rest are as first found."""
+"""Of the plates, go through the aligner's refinements beyond one plane and one light; the rest are
+as first found, in the frame's light."""
 
 
 class Sample(NamedTuple):
@@ -62,24 +64,36 @@ class Sample(NamedTuple):
     """The clean plate before any warp, for where that covers nothing; 0 where it is not known."""
 
 
-PLATES = {"near": 0.36, "pair": 0.19, "aligned": 0.20, "missing": 0.15, "wrong": 0.10}
+FILMED = (1.2, 2.2, 3.3, 3.3)
+"""How much larger than the base's pictures those are that a camera films: 1080p is 3.3 times. What
+a camera does to its pixels is so much finer in the base's."""
+
+
+PLATES = {"near": 0.43, "pair": 0.12, "aligned": 0.20, "missing": 0.15, "wrong": 0.10}
 """How a sample's plate comes about, and how often."""
-USELESS_PLATES = {"near": 0.20, "pair": 0.18, "aligned": 0.12, "missing": 0.22, "wrong": 0.28}
+USELESS_PLATES = {"near": 0.26, "pair": 0.12, "aligned": 0.12, "missing": 0.22, "wrong": 0.28}
 """The same while a network learns what people look like: half of the plates are of no use."""
 
 
 def sample(
-    seed: int, height: int, width: int, material: Material, plates: dict[str, float] = PLATES
+    seed: int,
+    height: int,
+    width: int,
+    material: Material,
+    plates: dict[str, float] = PLATES,
+    ratio: float = 1.0,
 ) -> Sample:
-    """The scene of this seed."""
+    """The scene of this seed. ratio: of the picture's size to that of the base's."""
     rng = np.random.default_rng(seed)
     kind = rng.choice(list(plates), p=np.array(list(plates.values())) / sum(plates.values()))
     look = rng.choice(list(LOOKS), p=list(LOOKS.values()))
     plain = look == "plain"
-    place = make_place(rng, height, width, material, kind, look)
+    reduced = max(1.0, rng.choice(FILMED) / ratio)
+    place = make_place(rng, height, width, material, kind, look, reduced)
     people = make_people(rng, height, width, material, place, look)
     live = cast_shadow(rng, place.live, people)
-    frame, colour, alpha = composite(live, people)
+    frame, colour, alpha = composite(live, people, camera.Lens(rng, reduced))
+    plate_lens = camera.Lens(rng, reduced)
     strength = rng.choice([0.0, 0.3, 1.0], p=[0.3, 0.4, 0.3])
     shot_light = camera.Light(rng, height, width, 1.0 if rng.random() < 0.5 else 0.0)
     if not plain and rng.random() < 0.15:
@@ -93,18 +107,20 @@ def sample(
         plate_light.lamps(rng)
     if rng.random() < SIGNS[look]:
         plate_light.signs(rng)
-    frame = camera.expose(rng, shot_light(frame))
-    plate = plate_light(shot_light(place.plate))
+    frame = camera.expose(rng, shot_light(frame), reduced)
+    plate = plate_light(shot_light(plate_lens(place.plate)))
     if rng.random() < FAR_SHARE:
         plate = camera.blur(plate, rng.uniform(0.0015, 0.006) * width)
-    plate = camera.expose(rng, plate)
+    plate = camera.expose(rng, plate, reduced)
     unaligned = np.zeros_like(plate)
     if place.unaligned is not None:
         shown = place.unaligned.any(-1, keepdims=True)
-        unaligned = camera.expose(rng, plate_light(shot_light(place.unaligned))) * shown
+        seen = plate_light(shot_light(plate_lens(place.unaligned)))
+        unaligned = camera.expose(rng, seen, reduced) * shown
     covered = (place.coverage > 0.99).astype(np.float32)
-    if kind != "missing" and rng.random() < ALIGNED_SHARE:
-        plate, covered = as_aligned(rng, frame, plate, covered, alpha)
+    if kind != "missing":
+        refined = bool(rng.random() < ALIGNED_SHARE)
+        plate, covered = as_aligned(rng, frame, plate, covered, alpha, refined)
     plate, reached = fill_holes(plate, covered.astype(np.uint8), REACH * max(height, width))
     guess = GUESS_PERCENT / 100
     coverage = guess * reached + (1 - guess) * covered
@@ -118,9 +134,11 @@ def as_aligned(
     plate: Image,
     covered: NDArray[np.float32],
     alpha: NDArray[np.float32],
+    refined: bool,
 ) -> tuple[Image, NDArray[np.float32]]:
-    """Plate and coverage after what Howard's aligner does beyond the homography: light, field of
-    displacements, local light; most often with the person known from the frame before."""
+    """Plate and coverage after what Howard's aligner does beyond the homography: light and, if
+    refined, a field of displacements and local light; most often with the person known from the
+    frame before."""
     height, width = alpha.shape
     size = view_size((width, height))
     person: NDArray[np.uint8] | None = None
@@ -134,7 +152,10 @@ def as_aligned(
     seen = here == 1 if person is None else (here == 1) & (person == 0)
     light = gain_and_bias(small[0][seen][::5] * 255, small[1][seen][::5] * 255)
     match = lambda x: np.clip(x * light[:, 0] + light[:, 1] / 255, 0, 1).astype(np.float32)  # noqa: E731
-    plate, small[1] = match(plate), match(small[1])
+    plate = match(plate)
+    if not refined:
+        return plate, covered
+    small[1] = match(small[1])
     levels, near_view = ((x * 255 + 0.5).astype(np.uint8) for x in small[:2])
     view = view_of(levels)
     field = residual_field(view, near_view, here, person)
@@ -227,14 +248,18 @@ def cast_shadow(rng: np.random.Generator, live: Image, people: list[Foreground])
     return (live * (1 - rng.uniform(0.1, 0.6) * soft[..., None])).astype(np.float32)
 
 
-def composite(live: Image, layers: list[Foreground]) -> tuple[Image, Image, NDArray[np.float32]]:
-    """Frame, straight foreground colour (the frame's own where there is none), alpha."""
+def composite(
+    live: Image, layers: list[Foreground], lens: Callable[[Image], Image] = lambda seen: seen
+) -> tuple[Image, Image, NDArray[np.float32]]:
+    """Frame, straight foreground colour (the frame's own where there is none) and alpha, all as
+    the lens shows them."""
     colour = np.zeros_like(live)
     alpha = np.zeros(live.shape[:2], np.float32)
     for layer in layers:
         keep = 1 - layer[..., 3]
         colour = colour * keep[..., None] + layer[..., :3]
         alpha = np.minimum(alpha * keep + layer[..., 3], 1)  # a rounding beyond it, else
-    frame = live * (1 - alpha[..., None]) + colour
-    straight = np.where(alpha[..., None] > 0.01, colour / np.maximum(alpha, 0.01)[..., None], live)
+    frame = lens(live * (1 - alpha[..., None]) + colour)
+    colour, alpha = lens(colour), np.minimum(lens(alpha), 1)
+    straight = np.where(alpha[..., None] > 0.01, colour / np.maximum(alpha, 0.01)[..., None], frame)
     return frame.astype(np.float32), np.clip(straight, 0, 1).astype(np.float32), alpha

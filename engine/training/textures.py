@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
+LEAST_SCALE = 0.83
+"""Pixels of a photograph to one of a picture, at least."""
 PACKAGE_PHOTOGRAPHS = (
     "brick.png camera.png chelsea.png coffee.png grass.png gravel.png "
     "hubble_deep_field.jpg coins.png"
@@ -89,9 +91,18 @@ def shapes(rng: np.random.Generator, height: int, width: int) -> Image:
 def crop(
     rng: np.random.Generator, picture: NDArray[np.uint8], height: int, width: int, smallest: float
 ) -> Image:
-    """A random crop, at least `smallest` of the largest that fits, resized to (height, width)."""
+    """A random crop, at least `smallest` of the largest that fits, resized to (height, width); of a
+    picture that is too small for that with its mirror images beside it, since what is enlarged is a
+    blur, and people are none."""
     rows, columns = picture.shape[:2]
     scale = min(rows / height, columns / width) * rng.uniform(smallest, 1.0)
+    if scale < LEAST_SCALE:
+        scale = LEAST_SCALE
+        below, beside = (max(0, int(n * scale) - m) for n, m in ((height, rows), (width, columns)))
+        picture = np.asarray(
+            cv2.copyMakeBorder(picture, 0, below, 0, beside, cv2.BORDER_REFLECT), np.uint8
+        )
+        rows, columns = picture.shape[:2]
     h, w = max(2, int(height * scale)), max(2, int(width * scale))
     y, x = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
     how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR

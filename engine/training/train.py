@@ -6,7 +6,7 @@ All networks that are named learn from the same scenes, side by side. The base i
 whole pictures of up to 640 x 352 first (`--base-share` of the run), and in the first part of that
 (`--people-share`) half of them without a plate of any use, so that it learns what people look like;
 then base and refinement together on pictures of one to three times that size; at the end
-(`--edges-share`) the refinement alone, on pictures of one to four times it. OUT then holds, for
+(`--edges-share`) the refinement alone, on pictures of one to six times it. OUT then holds, for
 each network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the
 best on held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
 
@@ -257,7 +257,8 @@ def check(out: Path, learner: Learner, validation: Validation, clock: Clock, joi
     mads = validation.run(learner.average, joint)
     print(f"  {learner.name}: " + "  ".join(f"{k} {v:.1f}" for k, v in mads.items()), flush=True)
     validation.draw(out / "validation" / f"{learner.name}_{clock.steps:06d}.png")
-    mean = float(np.mean(list(mads.values())))
+    # Of logarithms: what no plate can tell is wrong by far more than the rest.
+    mean = float(np.mean(np.log(list(mads.values()))))
     if mean < learner.best:
         learner.best = mean
         small = {"network": learner.name, "weights": learner.average.state_dict()}

@@ -28,7 +28,7 @@ def held_out_scenes(material: Material, scenes: int = 6) -> HeldOut:
     """`scenes` of each kind of plate."""
     height, width = (RATIO * side for side in SHAPE)
     return [
-        (kind, sample(FIRST_SEED + i, height, width, material, {kind: 1.0}))
+        (kind, sample(FIRST_SEED + i, height, width, material, {kind: 1.0}, RATIO))
         for kind in PLATES
         for i in range(scenes)
     ]

@@ -21,7 +21,7 @@ from engine.training.losses import fine_loss
 from engine.training.precision import autocast
 
 SIDE = 192
-"""Of a window, in pixels at full size: even at the base's, for every ratio up to 4."""
+"""Of a window, in pixels at full size: even at the base's, for every ratio that there is."""
 WINDOWS = 6
 """Of each picture, around outlines."""
 WITHIN = 3
