@@ -44,7 +44,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, tuple[float, float]]:
     for kind in PLATES:
         errors = []
         for i in range(config.scenes):
-            scene = sample(FIRST_SEED + i, config.height, config.width, material, {kind: 1.0})
+            size, only = (config.height, config.width), {kind: 1.0}
+            scene = sample(FIRST_SEED + i, *size, material, only, config.ratio)
             _, _, alpha, true_alpha = estimate(network, stack([scene], config.ratio), joint=True)
             difference = (alpha - true_alpha).numpy()
             errors.append((np.abs(difference).mean() * 1e3, (difference**2).mean() * 1e3))
