@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import camera, places, scenes, textures  # noqa: E402
-from engine.training.batches import pictures, split, stack  # noqa: E402
+from engine.training.batches import PHASES, batch_shape, pictures, split, stack  # noqa: E402
 from engine.training.material import Material  # noqa: E402
 from engine.training.people import People, cut_sides, premultiplied, put, ramp  # noqa: E402
 from engine.training.places import make_place  # noqa: E402
@@ -87,6 +87,14 @@ def test_what_is_made_smaller_has_less_of_a_cameras_faults():
         max(camera.Lens(np.random.default_rng(s), r).sigma for s in range(60)) for r in (1, 3)
     ]
     assert softest[0] == pytest.approx(3 * softest[1])
+
+
+def test_there_is_noise_for_the_largest_pictures():
+    rng = np.random.default_rng(0)
+    for phase in PHASES:
+        for _ in range(300):
+            height, width, *_ = batch_shape(rng, 8, phase)
+            assert max(height, width) < min(camera.noise_bank().shape[:2])
 
 
 def test_colours_survive_compression(monkeypatch):

@@ -20,7 +20,7 @@ TINT_STEP = 0.1
 @functools.cache
 def noise_bank() -> NDArray[np.float32]:
     """Unit normal noise, drawn once: crops of it are cheaper than fresh numbers."""
-    return np.random.default_rng(0).standard_normal((1400, 1400, 3), dtype=np.float32)
+    return np.random.default_rng(0).standard_normal((1600, 1600, 3), dtype=np.float32)
 
 
 def sensor_noise(rng: np.random.Generator, height: int, width: int) -> Image:
