@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from benchmarks.alignment_person import Person
-from benchmarks.alignment_scores import SUCCESS_SHARE, corner_vectors
+from benchmarks.alignment_scores import SUCCESS_SHARE, corner_vectors, lengths
 from benchmarks.alignment_takes import FRAMES_PER_SECOND, Rendered
 from benchmarks.alignment_textures import Pixels, normal, surface
 from benchmarks.measure import Spread, WrongResult, spread
@@ -111,4 +111,4 @@ def is_aligned(wander: Wander, index: int, alignment: Alignment) -> bool:
     moved = np.subtract(wander.corner(index), wander.corner(alignment.plate_index))
     homography = np.reshape(alignment.homography_frame_from_plate, (3, 3))
     off = corner_vectors(homography, points, points + moved + SHOT_OFFSET)
-    return bool(np.hypot(*off.T).max() < SUCCESS_SHARE * wander.width)
+    return bool(lengths(off).max() < SUCCESS_SHARE * wander.width)

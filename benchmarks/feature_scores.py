@@ -87,7 +87,7 @@ def score(
     return PairScore(
         (len(here) + len(there)) / 2,
         len(pairs),
-        mean(np.hypot(*(plate_points(theirs) - ours).T) < threshold),
+        mean(lengths(plate_points(theirs) - ours) < threshold),
         tuple((float(x), float(y)) for x, y in off),
         (frame_took + plate_took) / 2,
         match_took,

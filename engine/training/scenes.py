@@ -67,8 +67,6 @@ class Sample(NamedTuple):
 FILMED = (1.2, 2.2, 3.3, 3.3)
 """How much larger than the base's pictures those are that a camera films: 1080p is 3.3 times. What
 a camera does to its pixels is so much finer in the base's."""
-
-
 PLATES = {"near": 0.43, "pair": 0.12, "aligned": 0.20, "missing": 0.15, "wrong": 0.10}
 """How a sample's plate comes about, and how often."""
 USELESS_PLATES = {"near": 0.26, "pair": 0.12, "aligned": 0.12, "missing": 0.22, "wrong": 0.28}

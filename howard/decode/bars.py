@@ -119,7 +119,10 @@ class Cropped:
         self.reader, self.box, self.warnings = reader, box, reader.warnings
         width, height = box.right - box.left, box.bottom - box.top
         self.info = replace(reader.info, width=width, height=height)
-        self.first = self.cropped(reader.first)
+
+    @property
+    def first(self) -> Frame:
+        return self.cropped(self.reader.first)
 
     def __iter__(self) -> Iterator[Frame]:
         return self.read_from(0)

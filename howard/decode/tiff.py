@@ -14,6 +14,8 @@ WHITE_IS_ZERO, APART, UNASSOCIATED = 0, 2, 2
 """Of the last three."""
 SHORT = 3
 """Type of all four."""
+TIFF, BIG_TIFF = 42, 43
+"""What follows the order of bytes."""
 
 
 def flaw(data: NDArray[np.uint8]) -> str | None:
@@ -35,10 +37,10 @@ def tags(data: memoryview) -> dict[int, int]:
     what is no TIFF or is cut off."""
     order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]), "")
     try:
-        if not order or struct.unpack_from(f"{order}H", data, 2)[0] not in (42, 43):
+        (version,) = struct.unpack_from(f"{order}H", data, 2)
+        if not order or version not in (TIFF, BIG_TIFF):
             return {}
-        is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-        word, count, entry, at = ("Q", "Q", 20, 8) if is_big else ("I", "H", 12, 4)
+        word, count, entry, at = ("Q", "Q", 20, 8) if version == BIG_TIFF else ("I", "H", 12, 4)
         (begin,) = struct.unpack_from(f"{order}{word}", data, at)
         (length,) = struct.unpack_from(f"{order}{count}", data, begin)
         begin += struct.calcsize(count)

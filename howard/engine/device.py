@@ -211,7 +211,7 @@ def gpu(config: RunConfig) -> Device:
         stopwatch=DeviceStopwatch,
         batch=batch,
         totals=partial(device_totals, before),
-        close=lambda: found.use(),
+        close=found.use,
         stream=stream,
     )
 
