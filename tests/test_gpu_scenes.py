@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from engine.training import camera, gpu_camera, gpu_people, gpu_places  # noqa: E402
 from engine.training import clothes as clothes_one_by_one  # noqa: E402
-from engine.training import gpu_camera, gpu_people, gpu_places  # noqa: E402
 from engine.training import pack as packing  # noqa: E402
 from engine.training import places as places_one_by_one  # noqa: E402
 from engine.training import scenes as scenes_one_by_one  # noqa: E402
@@ -439,6 +439,27 @@ def test_an_atlas_samples_like_a_picture():
     assert (beyond == 0).all()
     half = atlas(torch.tensor([0]), 2 * x[:1] + 0.5, 2 * y[:1] + 0.5, torch.full((1,), 2.0))
     assert abs(float(half.mean()) - float(out[0].mean())) < 0.1
+
+
+def test_floodlights_fall_as_one_by_one(places):
+    place = pictures(places)[0]
+    photograph = cv2.resize(cv2.imread(str(place)), (WIDTH, HEIGHT)).astype(np.float32) / 255
+    light = gpu_camera.Light(Draw(3, 2, 1, "cpu"), HEIGHT, WIDTH, np.zeros(2, np.float32))
+    light.field[:] = 1
+    light.gamma[:] = 1
+    light.floodlight(np.array([False, True]))
+    batch = torch.from_numpy(photograph).permute(2, 0, 1).expand(2, -1, -1, -1)
+    dark, lit = light(batch).permute(0, 2, 3, 1).numpy()
+    alone = camera.Flood(
+        light.along[1, :, 0, 0].numpy(),
+        light.flood_field[1, 0].numpy(),
+        float(light.dark_share[1]),
+        light.flood[1],
+    )
+    assert dark == pytest.approx(photograph, abs=1e-5)
+    assert lit == pytest.approx(np.clip(alone(photograph), 0, 1), abs=0.03)
+    changed = np.abs(lit - photograph).max(-1) > 0.02
+    assert 0.02 < changed.mean() < 0.98
 
 
 def test_blur_and_compression_are_those_of_opencv():

@@ -49,6 +49,20 @@ def test_a_market_is_bright_and_full_of_detail():
     assert detail[0] > 2 * detail[1]
 
 
+def test_a_floodlight_falls_on_what_has_one_colour():
+    place = np.zeros((64, 96, 3), np.float32)
+    place[:, :48], place[:, 48:] = (0.6, 0.2, 0.1), (0.1, 0.2, 0.5)
+    light = camera.Light(np.random.default_rng(0), 64, 96, 0.0)
+    light.field[:] = 1
+    assert light(place) == pytest.approx(place, abs=1e-6)
+    red = np.array([1, 0, 0], np.float32)
+    gain = np.array([0.5, 0.25, 2.0], np.float32)
+    light.flood = camera.Flood(red, np.zeros((8, 12), np.float32), 0.5, gain)
+    lit = light(place)
+    assert lit[:, :40] == pytest.approx(np.broadcast_to(place[0, 0] * gain, (64, 40, 3)), abs=1e-5)
+    assert lit[:, 56:] == pytest.approx(place[:, 56:], abs=1e-5)
+
+
 def test_light_comes_from_one_side():
     light = ramp(np.random.default_rng(0), 40, 60)
     assert light.shape == (40, 60, 1)

@@ -15,6 +15,10 @@ LEAST_SIGMA = 0.15
 """Of a blur that shows, in pixels."""
 TINT_STEP = 0.1
 """Range of brightness in which a tint sets in."""
+FLOOD_STEP = 0.15
+"""Range of colours in which a flood of light ends."""
+FLOOD_CELL = 8
+"""Pixels that a flood of light does not tell apart."""
 
 
 @functools.cache
@@ -63,6 +67,29 @@ class Tint(NamedTuple):
         return np.asarray(picture * (1 + bright * (self.gain - 1)), np.float32)
 
 
+class Flood(NamedTuple):
+    """Other light on a part of the place: on whatever has about one colour, here or there."""
+
+    along: NDArray[np.float32]
+    """Direction of colours."""
+    field: NDArray[np.float32]
+    """That is added to how far a colour lies along it, at any size."""
+    quantile: float
+    """Of the sum, from which on the light falls."""
+    gain: NDArray[np.float32]
+    """Of each channel."""
+
+    def __call__(self, picture: Image) -> Image:
+        height, width = picture.shape[:2]
+        size = (-(-width // FLOOD_CELL), -(-height // FLOOD_CELL))
+        colours = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+        score = colours @ self.along + cv2.resize(self.field, size)
+        edge = np.quantile(score, self.quantile)
+        lit = np.clip((score - edge) / np.float32(FLOOD_STEP) + 0.5, 0, 1)
+        lit = np.asarray(cv2.resize(lit, (width, height)), np.float32)[..., None]
+        return np.asarray(picture * (1 + lit * (self.gain - 1)), np.float32)
+
+
 class Light:
     """One exposure: gain per channel, bias, gamma, a smooth field. Applies to any picture."""
 
@@ -76,6 +103,7 @@ class Light:
             field = smooth_field(rng, height, width, 3) * np.float32(0.08 * s)
             self.field = (1 + np.clip(field, -0.3, 0.3))[..., None]
         self.tint: Tint | None = None
+        self.flood: Flood | None = None
 
     def night(self, rng: np.random.Generator) -> None:
         """Little light."""
@@ -104,9 +132,19 @@ class Light:
         share = rng.uniform(0.05, 0.5)
         self.tint = Tint(1 - share, np.exp(rng.normal(0, 0.6, 3)).astype(np.float32))
 
+    def floodlight(self, rng: np.random.Generator) -> None:
+        """A building whose lamps were on in one take alone."""
+        height, width = (-(-side // FLOOD_CELL) for side in self.field.shape[:2])
+        along = rng.normal(0, 1.0, 3).astype(np.float32)
+        field = smooth_field(rng, height, width, int(rng.integers(2, 6))) * np.float32(0.3)
+        change = rng.uniform(-1.5, 1.5) + rng.normal(0, 0.3, 3)
+        self.flood = Flood(along, field, rng.uniform(0.3, 0.9), np.exp(change).astype(np.float32))
+
     def __call__(self, picture: Image) -> Image:
         if self.tint:
             picture = self.tint(picture)
+        if self.flood:
+            picture = self.flood(picture)
         out = np.clip((picture * self.gain + self.bias) * self.field, 0, 1)
         return out if self.gamma == 1.0 else out**self.gamma
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.training.camera import LEAST_SIGMA, TINT_STEP
+from engine.training.camera import FLOOD_CELL, FLOOD_STEP, LEAST_SIGMA, TINT_STEP
 from engine.training.gpu_draw import Draw, Values, Which, blur, motion_blur, smooth_field
 
 LUMA_QUANTISATION = """
@@ -42,6 +42,7 @@ class Light:
         field = smooth_field(draw, height, width, 3) * draw.tensor(share)
         self.field = 1 + field.clamp(-0.3, 0.3)
         self.signs(np.zeros(len(draw), bool))
+        self.floodlight(np.zeros(len(draw), bool))
 
     def night(self, which: Which) -> None:
         """Little light."""
@@ -78,16 +79,43 @@ class Light:
         """As `camera.Tint`, those that have any."""
         share, tint = self.dim_share[self.tinted], self.tint[self.tinted]
         brightness = pictures.amax(1, keepdim=True)
-        ranked = brightness[:, :, ::8, ::8].flatten(1).sort(1).values
-        nth = self.draw.index((share * (ranked.shape[1] - 1)).round())
-        edge = ranked.gather(1, nth[:, None])[..., None, None]
+        edge = quantiles(self.draw, brightness[:, :, ::8, ::8], share)
         bright = ((brightness - edge) / TINT_STEP + 0.5).clamp(0, 1)
         return pictures * (1 + bright * (self.draw.tensor(tint) - 1))
 
+    def floodlight(self, which: Which) -> None:
+        """A building whose lamps were on in one take alone."""
+        draw, (height, width) = self.draw, self.size
+        self.lit, self.dark_share = which, draw.uniform(0.3, 0.9)
+        self.along = draw.tensor(draw.normal(3))
+        self.flood_field = 0.3 * smooth_field(
+            draw, -(-height // FLOOD_CELL), -(-width // FLOOD_CELL), 4
+        )
+        self.flood = np.exp(draw.uniform(-1.5, 1.5, 1) + 0.3 * draw.normal(3))
+
+    def with_floodlight(self, pictures: Tensor) -> Tensor:
+        """As `camera.Flood`, those that have any."""
+        at = self.draw.index(np.flatnonzero(self.lit))
+        small = F.interpolate(pictures, self.flood_field.shape[2:], mode="area")
+        score = (small * self.along[at]).sum(1, keepdim=True) + self.flood_field[at]
+        edge = quantiles(self.draw, score, self.dark_share[self.lit])
+        bright = ((score - edge) / FLOOD_STEP + 0.5).clamp(0, 1)
+        bright = F.interpolate(bright, pictures.shape[2:], mode="bilinear", align_corners=False)
+        return pictures * (1 + bright * (self.draw.tensor(self.flood[self.lit]) - 1))
+
     def __call__(self, pictures: Tensor) -> Tensor:
         pictures = self.draw.change(pictures, self.tinted, lambda _, x: self.with_signs(x))
+        pictures = self.draw.change(pictures, self.lit, lambda _, x: self.with_floodlight(x))
         gain, bias, gamma = (self.draw.tensor(v) for v in (self.gain, self.bias, self.gamma))
         return ((pictures * gain + bias) * self.field).clamp(0, 1) ** gamma
+
+
+def quantiles(draw: Draw, values: Tensor, shares: Values) -> Tensor:
+    """Of each picture (N, 1, h, w) the quantile at its share (N,), as (N, 1, 1, 1)."""
+    ranked = values.flatten(1).sort(1).values
+    nth = shares * (ranked.shape[1] - 1)
+    lower, upper = (ranked.gather(1, draw.index(r(nth))[:, None]) for r in (np.floor, np.ceil))
+    return torch.lerp(lower[..., None, None], upper[..., None, None], draw.tensor(nth % 1))
 
 
 class Lens:

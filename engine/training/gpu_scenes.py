@@ -22,7 +22,15 @@ from engine.training.gpu_material import DeviceMaterial
 from engine.training.gpu_people import Trust, make_people
 from engine.training.gpu_places import Places, make_places
 from engine.training.gpu_shapes import Looks, by_look
-from engine.training.scenes import ALIGNED_SHARE, FAR_SHARE, FILMED, LOOKS, PLATES, SIGNS
+from engine.training.scenes import (
+    ALIGNED_SHARE,
+    FAR_SHARE,
+    FILMED,
+    FLOODED,
+    LOOKS,
+    PLATES,
+    SIGNS,
+)
 from howard.matte.holes import GUESS_PERCENT, REACH
 
 
@@ -82,6 +90,7 @@ def photographed(
     plate_light = Light(draw, height, width, strength)
     plate_light.lamps(draw.chance(np.where(plain, 0.15, 0.4)))
     plate_light.signs(draw.chance(by_look(SIGNS, looks)))
+    plate_light.floodlight(draw.chance(by_look(FLOODED, looks)))
     frame = expose(draw, shot_light(scene.frame), reduced)
     lens = Lens(draw, reduced)
     plate = plate_light(shot_light(lens(scene.places.plate)))

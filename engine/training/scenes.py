@@ -34,6 +34,8 @@ own light and people as they were rendered, perhaps ADORNED. Stage: a place full
 in costumes. Odd: disguised in every way there is."""
 SIGNS = {"plain": 0.0, "stage": 0.3, "odd": 0.08}
 """How often what is bright in a place has another colour in the plate."""
+FLOODED = {"plain": 0.04, "stage": 0.4, "odd": 0.12}
+"""How often a building is lit in one of the takes alone."""
 DRESSED = {"plain": 0.0, "stage": 0.5, "odd": 0.2}
 """How often people of these looks wear robes, and how often patterns."""
 HIDDEN = {"plain": 0.0, "stage": 0.5, "odd": 0.3}
@@ -105,6 +107,8 @@ def sample(
         plate_light.lamps(rng)
     if rng.random() < SIGNS[look]:
         plate_light.signs(rng)
+    if rng.random() < FLOODED[look]:
+        plate_light.floodlight(rng)
     frame = camera.expose(rng, shot_light(frame), reduced)
     plate = plate_light(shot_light(plate_lens(place.plate)))
     if rng.random() < FAR_SHARE:
