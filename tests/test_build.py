@@ -17,6 +17,7 @@ from engine.export import (  # noqa: E402
     export_onnx,
     load_checkpoint,
 )
+from engine.exported import network_from_onnx  # noqa: E402
 from engine.networks import HowardNetwork  # noqa: E402
 from engine.networks.best_match import GROUPS, BestMatch, GlobalMatch, best_match  # noqa: E402
 from engine.networks.howard import FAST, matte  # noqa: E402
@@ -135,10 +136,34 @@ def test_an_opaque_pixel_keeps_the_frames_colour_and_others_recompose():
     person = torch.rand(1, 3, 8, 8) * 0.5 + 0.25
     seen = torch.sigmoid(logit)
     mixed = seen * person + (1 - seen) * background
-    out, foreground = matte(logit, person - background, mixed)
+    out, foreground = matte(logit, person - background, mixed, haze=0)
     assert (foreground - person).abs().max() < 1e-5
     assert (out - seen).abs().max() < 1e-6
-    assert torch.equal(matte(logit + 99, torch.ones(1, 3, 8, 8), frame)[1], frame)
+    assert torch.equal(matte(logit + 99, torch.ones(1, 3, 8, 8), frame, haze=0)[1], frame)
+
+
+def test_what_is_nearly_opaque_or_transparent_is_so_once_the_network_has_learnt(network):
+    alpha = torch.tensor([0.02, 0.03, 0.5, 0.97, 0.98]).reshape(1, 1, 1, 5)
+    black = torch.zeros(1, 3, 1, 5)
+    cut = matte(torch.logit(alpha), black, black, haze=0.025)[0].flatten()
+    assert cut.tolist() == pytest.approx([0, 0.005 / 0.95, 0.5, 1 - 0.005 / 0.95, 1], abs=1e-6)
+    other = copy.deepcopy(network)
+    other.base.head.bias.data.fill_(-5.0)
+    small = (
+        torch.full((1, 3, 64, 64), 0.5),
+        torch.full((1, 3, 64, 64), 0.6),
+        torch.ones(1, 1, 64, 64),
+    )
+    assert other.eval().coarse(*small)[0].max() == 0
+    assert other(*small[:2], *small)[0].min() == 0
+    assert 0 < other.train().coarse(*small)[0].max() < 0.025
+
+
+def test_what_parity_is_measured_on_is_neither_opaque_nor_transparent_to_the_default_weights():
+    network = network_from_onnx(default_weights("howard"), "howard").eval()
+    with torch.no_grad():
+        alpha = network(*example_inputs(2, 128, 192))[0]
+    assert ((alpha > 0.05) & (alpha < 0.95)).sum() > 300
 
 
 def test_the_fast_network_is_the_same_weights_looked_at_once_and_smaller(network, tmp_path):
