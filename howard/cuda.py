@@ -12,8 +12,10 @@ from howard.errors import DeviceError
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Products and sums are rounded one by one, as on the CPU that tests the kernels: what limits
 these kernels is memory, not arithmetic."""
-INSTALL = "pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x[ctk], as the driver's CUDA)"
-"""Brings CuPy and the compiler."""
+INSTALL = "in Howard's folder pip install '.[gpu]' (or '.[gpu-cuda12]', as the driver's CUDA)"
+"""Brings CuPy, the compiler, and what decodes and runs the network."""
+GPUS = Path("/proc/driver/nvidia/gpus")
+"""Where the driver lists them."""
 TILE = (32, 8)
 """Columns and rows of the blocks of kernels that run a thread per pixel."""
 

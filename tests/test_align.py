@@ -290,6 +290,17 @@ def test_a_mirrored_plate_is_not_forced():
     assert aligner([mirrored])(Frame(0, 0.0, view(scene, 0, 0))).alignment.fallback == "identity"
 
 
+def test_a_mirrored_plate_is_not_forced_where_its_details_are_symmetric():
+    rng, scene = np.random.default_rng(4), np.full((270, 480, 3), 40, np.uint8)
+    for _ in range(300):
+        at = rng.integers((0, 0), SIZE).tolist()
+        shade = rng.integers(60, 255, 3).tolist()
+        cv2.circle(scene, at, int(rng.integers(2, 14)), shade, -1, cv2.LINE_AA)
+    seen, mirrored = Frame(0, 0.0, scene), np.ascontiguousarray(scene[:, ::-1])
+    assert aligner([scene])(seen).alignment.fallback is None
+    assert aligner([mirrored])(seen).alignment.fallback == "identity"
+
+
 def test_a_plate_of_another_size_is_scaled():
     scene = place()
     frame = view(scene, 0, 0)

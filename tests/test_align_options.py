@@ -45,13 +45,18 @@ def test_stop_on_mismatch_names_the_option():
         told(15, "stop")
 
 
-def test_one_frame_that_was_found_or_black_frames_are_no_mismatch():
+def test_some_frames_that_were_found_or_black_frames_are_no_mismatch():
     assert told(40, "stop", keypoints=FEWEST_KEYPOINTS - 1).warnings == []
-    mismatch = told(5)
-    mismatch.note(500, found=True)
-    for _ in range(40):
-        mismatch.note(500, found=False)
-    assert mismatch.warnings == []
+    for found, warnings in ((4, 0), (3, 1)):
+        mismatch = told(5)
+        for index in range(40):
+            mismatch.note(500, found=index < found)
+        assert len(mismatch.warnings) == warnings
+    assert "3 of the first 15 frames" in mismatch.warnings[0]
+    short = Mismatch("shot.mp4", "plate.mp4", 3, "stop")
+    for found in (False, True, False):
+        short.note(500, found)
+    assert short.warnings == []
 
 
 def test_a_frame_without_a_plate_of_its_own_tells_how_much_is_to_be_seen_in_it():

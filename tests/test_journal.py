@@ -143,6 +143,24 @@ def test_another_run_is_not_mixed_in_and_told_apart(tmp_path, other, told):
     assert frame_path(tmp_path, 0).exists()
 
 
+def test_pictures_whose_frames_are_not_finished_may_be_replaced(tmp_path):
+    """One was damaged, say, and exported again."""
+
+    def run(stamps):
+        return RUN | {"shot": {"path": "shot", "files": 3, "stamps": stamps}}
+
+    started(tmp_path, 0, 1, run=run("0000000011111111bad-----")).close()
+    again = journal(tmp_path, run("000000001111111122222222"))
+    assert [again.is_done(i) for i in range(3)] == [True, True, False]
+    again.begin_writing()
+    record(again, tmp_path, 2)
+    again.close()
+    assert journal(tmp_path, run("000000001111111122222222")).resumed == 3
+    for stamps in ("0000000011111111bad-----", "00000000other---22222222", "0000000011111111"):
+        with pytest.raises(OutputError, match="another run, with shot changed since"):
+            journal(tmp_path, run(stamps))
+
+
 def test_a_run_of_another_version_is_told_to_be_that(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("howard.engine.journal.__version__", "0.0.9")

@@ -134,6 +134,17 @@ def test_auto_takes_the_cpu_where_nothing_runs_the_network_on_the_gpu(
         runner.check_runners("howard")
 
 
+def test_auto_says_so_where_a_gpu_stays_idle_for_want_of_cupy(videos, tmp_path, monkeypatch):
+    config = RunConfig(*videos, tmp_path)
+    monkeypatch.setattr(device, "GPUS", tmp_path / "none")
+    assert device.open_device(config).warnings == ()
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr(device, "GPUS", tmp_path / "gpus")
+    (warning,) = device.open_device(config).warnings
+    assert "this ran on the CPU: CuPy is not installed" in warning
+    assert ".[gpu]" in warning
+
+
 def test_the_stream_of_before_is_current_again(
     host_runner, host_gpu, videos, tmp_path, monkeypatch
 ):

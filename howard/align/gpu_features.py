@@ -247,8 +247,7 @@ def find_homographies(
     for k in sorted(weak, key=lambda k: -matches[k])[:SEVERAL]:
         points = read_back(found.points[k, : matches[k]])
         whole = robust_homography(points[:, :2], points[:, 2:], threshold, plate_size, frame_size)
-        if whole:
-            out[k] = Match(whole[0], keypoints, matches[k], whole[1])
+        out[k] = Match(whole[0], keypoints, matches[k], whole[1]) if whole else None
     return out
 
 

@@ -12,10 +12,12 @@ FRAMES = 15
 """Frames with something to see in them before the verdict; fewer where fewer are wanted."""
 FEWEST_KEYPOINTS = 100
 """A frame with fewer (black, out of focus) says nothing."""
+CHANCE = 0.2
+"""Of the frames: so many may be aligned with another scene by chance."""
 
 
 class Mismatch:
-    """Counts the first frames of a run for which no clean-plate frame was found."""
+    """Counts the first frames of a run for which a clean-plate frame was found, and all."""
 
     def __init__(
         self, shot: Path, clean_plate: Path, wanted: int | None, on_mismatch: OnMismatch
@@ -23,7 +25,7 @@ class Mismatch:
         """wanted: number of frames to make, if known."""
         self.shot, self.clean_plate, self.on_mismatch = shot, clean_plate, on_mismatch
         self.needed = min(FRAMES, wanted or FRAMES)
-        self.looked_at = 0
+        self.looked_at = self.found = 0
         self.settled = False
         self.warnings: list[str] = []
 
@@ -33,14 +35,15 @@ class Mismatch:
         if self.settled or keypoints < FEWEST_KEYPOINTS:
             return
         self.looked_at += 1
-        if found:
+        self.found += found
+        if self.found > CHANCE * self.needed:
             self.settled = True
         elif self.looked_at == self.needed:
             self.settled = True
             message = (
-                f"{self.clean_plate}: the clean plate does not show this scene: none of its "
-                f"frames could be aligned with the first {self.looked_at} frames of {self.shot} "
-                "that have detail"
+                f"{self.clean_plate}: the clean plate does not show this scene: its frames could "
+                f"be aligned with {self.found or 'none'} of the first {self.looked_at} frames of "
+                f"{self.shot} that have detail"
             )
             if self.on_mismatch == "stop":
                 raise InputError(f"{message}; check the files, or give --on-mismatch continue")

@@ -63,6 +63,8 @@ def robust_homography(
     if rigid is None or (plane and plane[1] >= PLANE_SHARE * rigid.sum()):
         return plane
     reach = PARALLAX * max(frame_size)
+    if is_mirrored(plate[rigid], frame[rigid], reach):
+        return None
     whole = as_a_whole(plate[rigid], frame[rigid], reach, plate_size, frame_size)
     return whole or plane
 
@@ -104,6 +106,21 @@ def rigid_matches(plate: Points, frame: Points, threshold: float) -> NDArray[np.
         return None
     rigid = np.asarray(agree).ravel() > 0
     return rigid if rigid.sum() >= max(FEWEST_RIGID, RIGID_SHARE * len(plate)) else None
+
+
+def is_mirrored(plate: Points, frame: Points, reach: float) -> bool:
+    """Whether an affine map that most matches agree on, within `reach` pixels, turns the place
+    inside out: an epipolar geometry explains a mirror image as well as it does the place."""
+    cv2.setRNGSeed(0)
+    affine, _ = cv2.estimateAffine2D(
+        plate,
+        frame,
+        method=cv2.RANSAC,
+        ransacReprojThreshold=reach,
+        maxIters=ROUNDS,
+        confidence=CERTAINTY,
+    )
+    return affine is not None and bool(np.linalg.det(affine[:, :2]) < 0)
 
 
 def as_a_whole(

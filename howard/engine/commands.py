@@ -96,9 +96,10 @@ def run_command(config: RunConfig) -> None:
             f"howard: no plate of its own was found for {counted(report.fallbacks)}: see "
             f"fallback in {config.out / 'report.json'}"
         )
+    where, speed = report.device.upper(), f"{report.frames_per_second:.2f} frames/s"
     with printing():
         print(
-            f"{counted(report.frames)} in {config.out}, {report.frames_per_second:.2f} frames/s, "
+            f"{counted(report.frames)} in {config.out}, {speed} on the {where}, "
             f"peak memory {report.peak_memory_mb:.0f} MB; details in {config.out / 'report.json'}"
         )
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from howard.align import Aligner
 from howard.config import RunConfig
-from howard.cuda import Traffic, cupy, traffic
+from howard.cuda import GPUS, Traffic, cupy, traffic
 from howard.decode import VideoReader, open_video
 from howard.engine.timing import DeviceStopwatch, Stopwatch
 from howard.errors import DeviceError
@@ -99,13 +99,18 @@ def open_device(config: RunConfig) -> Device:
         cupy()
         check_network(config)
     except DeviceError as error:
-        return instead(config, error)
+        taken = instead(config, error)
+        return idle(taken, error) if any(GPUS.glob("*")) else taken
     try:
         check_runners(config.network)
         return gpu(config)
     except DeviceError as error:
-        idle = f"a GPU is here, but this ran on the CPU: {error}"
-        return replace(instead(config, error), warnings=(idle,))
+        return idle(instead(config, error), error)
+
+
+def idle(device: Device, error: DeviceError) -> Device:
+    """The same, with the warning that a GPU would have been there."""
+    return replace(device, warnings=(f"a GPU is here, but this ran on the CPU: {error}",))
 
 
 def check_network(config: RunConfig) -> None:

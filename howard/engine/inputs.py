@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def identify_run(
     with other ranges add to the same folder."""
     weights = Weights.of(config)
     return {
-        "shot": identify(config.shot, shot.files),
+        "shot": identify_shot(shot, config.shot),
         "clean_plate": identify(config.clean_plate, clean_plate.files),
         "network": config.network,
         "weights": identify(weights.files[0], weights.files),
@@ -120,4 +121,18 @@ def identify(path: Path, files: Sequence[Path]) -> dict[str, Any]:
         "files": len(stats),
         "bytes": sum(stat.st_size for stat in stats),
         "modified": max(stat.st_mtime_ns for stat in stats),
+    }
+
+
+def identify_shot(shot: VideoInfo, path: Path) -> dict[str, Any]:
+    """The same; and of a sequence what tells which of its pictures were replaced, since one that
+    was damaged may be, without harm to the frames made of others."""
+    if path in shot.files:
+        return identify(path, shot.files)
+    stats = ((file.name, file.stat()) for file in shot.files)
+    stamps = (f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    return {
+        "path": os.path.realpath(path),
+        "files": len(shot.files),
+        "stamps": "".join(f"{zlib.crc32(os.fsencode(stamp)):08x}" for stamp in stamps),
     }

@@ -9,8 +9,9 @@ finished frame only the place of its row is kept in memory.
 OUT/report.json (schema 1):
     schema    1
     howard    version
-    run       the identity: shot, clean_plate and weights (path, files, bytes, modified), network,
-              plate_search, bit_depth, steady, device, runner, features
+    run       the identity: shot, clean_plate and weights (path, files, bytes, modified; a shot in
+              pictures has stamps instead, eight letters for each), network, plate_search,
+              bit_depth, steady, device, runner, features
     warnings  list of sentences, of all calls that made the frames
     frames    list of objects, in order of index:
         index, pts_seconds               of the shot's frame
@@ -96,25 +97,32 @@ class Journal:
         with writing(self.out):
             finished = self.final.exists() and not self.partial.exists()
             self.source = self.final if finished else self.partial
-            self.check_ownership()
+            stored = self.stored_identity()
             self.told = read_warnings(self.source)
             self.offsets = {}
             self.end = self.find_rows()
+            self.check_identity(stored)
             self.check_strangers()
             if self.overwrite:
                 self.stale = list(pictures(self.out))
                 self.offsets, self.end, self.told = {}, 0, []
         self.resumed = len(self.offsets)
 
-    def check_ownership(self) -> None:
-        """OutputError if the folder holds what this run did not make and may not replace."""
+    def stored_identity(self) -> Row | None:
+        """Of the run that stands there, if any. OutputError if none of Howard's made it."""
         stored = read_header(self.source)
         if stored is None and (self.source.exists() or any(pictures(self.out))):
             raise OutputError(
                 f"{self.out} holds numbered pictures or a report that no run of Howard made: "
                 "choose another folder"
             )
-        if stored and not self.overwrite and (apart := told_apart(stored, self.identity)):
+        return stored
+
+    def check_identity(self, stored: Row | None) -> None:
+        """OutputError if that is another run, which this one may not replace."""
+        if stored is None or self.overwrite:
+            return
+        if apart := told_apart(stored, self.identity, self.offsets):
             raise OutputError(
                 f"{self.out} holds another run, {apart}: choose another folder, or give --overwrite"
             )
@@ -177,7 +185,7 @@ class Journal:
 
     def open_for_rows(self) -> FileIO:
         """The journal, ready to be appended to; made, or made from report.json, as need be."""
-        if self.partial.exists():
+        if read_header(self.partial) == self.identity:
             os.truncate(self.partial, self.end)
         else:
             with replacing(self.partial, at_once=True) as new:

@@ -164,6 +164,7 @@ class Merge:
         """Write report.json. seconds: of the whole; resumed: frames of earlier calls."""
         frames, totals = len(self.journal.offsets), self.totals()
         report = RunReport(
+            device=self.journal.run["device"],
             frames=frames,
             seconds=round(seconds, 3),
             frames_per_second=round((frames - resumed) / seconds, 3),
@@ -173,6 +174,7 @@ class Merge:
             warnings=list(dict.fromkeys(self.warnings)),
         )
         totals = asdict(report) | totals
+        del totals["device"]  # the journal's run tells it
         self.journal.finish(totals.pop("warnings"), totals)
         return report
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 PICTURE = re.compile(r"\d{6,}\.png")
+STAMP = 8
+"""Letters for each picture of a sequence in its identity."""
 
 
 def parse_row(line: bytes) -> Row | None:
@@ -53,21 +55,34 @@ def read_warnings(file: Path) -> list[str]:
     return [str(warning) for warning in found] if isinstance(found, list) else []
 
 
-def told_apart(stored: Row, ours: Row) -> str:
+def told_apart(stored: Row, ours: Row, finished: Container[int]) -> str:
     """What the identity of another run has otherwise than this one's, in words; nothing if it is
-    the same."""
+    the same, but for pictures of the shot whose frames are not finished."""
     if (stored["schema"], stored["howard"]) != (ours["schema"], ours["howard"]):
         return f"of Howard {stored['howard']}"
     differences = []
     for name, now in ours["run"].items():
         before = stored["run"].get(name) if isinstance(stored["run"], dict) else None
-        if before == now:
+        if before == now or (name == "shot" and same_pictures(before, now, finished)):
             continue
         if isinstance(before, dict):  # files
             is_same = before.get("path") == now["path"]
             before = "changed since" if is_same else before.get("path")
         differences.append(f"{name.replace('_', ' ')} {before}")
     return f"with {', '.join(differences)}" if differences else ""
+
+
+def same_pictures(before: Any, now: Row, finished: Container[int]) -> bool:
+    """Whether two identities of a sequence differ in nothing but pictures of unfinished frames."""
+    if not isinstance(before, dict) or not isinstance(before.get("stamps"), str):
+        return False
+    theirs, ours = before["stamps"], now.get("stamps", "")
+    if len(theirs) != len(ours) or {**before, "stamps": ours} != now:
+        return False
+    changed = (
+        i for i in range(0, len(ours), STAMP) if theirs[i : i + STAMP] != ours[i : i + STAMP]
+    )
+    return not any(i // STAMP in finished for i in changed)
 
 
 def pictures(folder: Path) -> Iterator[Path]:

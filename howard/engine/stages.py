@@ -30,6 +30,7 @@ from howard.matte import MattingNetwork
 class RunReport:
     """What a run did; the whole of it is in OUT/report.json."""
 
+    device: str
     frames: int
     seconds: float
     frames_per_second: float
@@ -189,6 +190,7 @@ class Stages:
         warnings += self.not_there() + self.not_drawn()
         warnings += [self.bars.warning()] if self.bars else []
         report = RunReport(
+            device=self.device.name,
             frames=frames,
             seconds=round(seconds, 3),
             frames_per_second=round((frames - resumed) / seconds, 3),
@@ -199,6 +201,7 @@ class Stages:
         )
         totals = asdict(report) | {"batch": self.batch}
         totals |= self.device.totals(max(1, frames - resumed))
+        del totals["device"]  # the journal's run tells it
         self.journal.finish(totals.pop("warnings"), totals)
         return report
 
