@@ -90,7 +90,7 @@ class RunConfig:
     features: Features = "kernels"
     """What finds and matches keypoints on a GPU: our kernels, or an OpenCV built with CUDA."""
     plate_search: PlateSearch = "global"
-    """Where to look for each frame's plate: nearest, at the same share of the clean plate's length;
+    """Where to look for each frame's plate: nearest, about the same share of the clean plate's length;
     track, from there on where the matches lead; global, all over the clean plate when the track
     begins or is lost."""
     on_mismatch: OnMismatch = "continue"

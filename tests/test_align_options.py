@@ -123,6 +123,15 @@ def test_debug_pictures_show_a_frame_each(tmp_path):
     assert ((g > b + 80) & (g > r + 80)).sum() > 200
 
 
+@pytest.mark.parametrize(("width", "height"), [(2, 300), (2600, 2)])
+def test_debug_pictures_of_slivers(tmp_path, width, height):
+    sliver = np.full((height, width, 3), 90, np.uint8)
+    info = Pictures([sliver]).info
+    align = OpenCVAligner(info, Pictures([sliver]), None, AlignOptions(debug=tmp_path))
+    align(Frame(0, 0.0, sliver))
+    assert cv2.imread(str(tmp_path / "000000.jpg")).shape[1] == 3 * 640
+
+
 def test_a_debug_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     info = Pictures([place()[:270, :480]]).info

@@ -17,6 +17,8 @@ from howard.write.files import prepare_folder, write_whole
 
 WIDTH = 640
 """Of each of the six pictures."""
+HIGHEST = 4 * WIDTH
+"""A narrower frame is shown squashed: a JPEG has 65,535 rows at most."""
 NEAR_PIXELS = 3.0
 """At 1280 pixels of width: a match this close to the homography is drawn green, else red."""
 GREEN, RED = (60, 220, 60), (230, 60, 60)
@@ -57,9 +59,10 @@ class DebugPictures:
         covered = cv2.cvtColor(plate.coverage * np.uint8(255), cv2.COLOR_GRAY2RGB)
         strong = cv2.convertScaleAbs(residual, alpha=RESIDUAL_GAIN)
         bottom = [strong, covered, frame.pixels]
-        height = round(WIDTH * frame.pixels.shape[0] / frame.pixels.shape[1])
-        rows = [np.hstack([fitted(p, height) for p in row]) for row in (top, bottom)]
-        pictures = np.vstack(rows)[..., ::-1]
+        rows, columns = frame.pixels.shape[:2]
+        height = min(max(1, round(WIDTH * rows / columns)), HIGHEST)
+        both = [np.hstack([fitted(p, height) for p in row]) for row in (top, bottom)]
+        pictures = np.vstack(both)[..., ::-1]
         a = plate.alignment
         text = (
             f"frame {frame.index}  plate {a.plate_index}  residual {a.residual:.1f}  coverage "
@@ -85,7 +88,9 @@ def fitted(picture: cv2.typing.MatLike, height: int) -> Picture:
 
 
 def matched(frame: Frame, source: Frame, plate: Plate) -> list[Picture]:
-    """Frame and clean-plate frame with their matches marked."""
+    """Frame and clean-plate frame with matches of keypoints marked, by how well the homography
+    explains them. They are found for these pictures alone: most frames are aligned without any, by
+    the flow, and the inliers below count that."""
     homography = np.array(plate.alignment.homography_frame_from_plate).reshape(3, 3)
     here, there = find_features(frame.pixels), find_features(source.pixels)
     pairs = match(there, here)

@@ -16,8 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
         return run_command_line(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         advice = (
-            "\nhoward: stopped; what is in OUT is whole, the same command without --overwrite goes "
-            "on from there"
+            "\nhoward: stopped; what is in OUT is whole, and the same command goes on from there: "
+            "without --overwrite, if pictures of this run are there already"
         )
         print(advice, file=sys.stderr)
         return INTERRUPTED

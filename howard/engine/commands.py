@@ -48,7 +48,8 @@ def parse(arguments: Sequence[str]) -> RunConfig | InfoConfig:
 def check_words(arguments: Sequence[str]) -> None:
     """ConfigError for a misspelt command or option that names the nearest."""
     command, *rest = arguments or [""]
-    if "" in rest:
+    options = list(takewhile(lambda word: word != "--", rest))  # behind it, all are paths
+    if "" in rest or any(word.startswith("--") and word.endswith("=") for word in options):
         raise ConfigError("an argument is empty: is a variable of the shell not set?")
     if command in ("-h", "--help"):
         return
@@ -63,7 +64,7 @@ def check_words(arguments: Sequence[str]) -> None:
             known.append(f"--{name}")
             if isinstance(field.default, bool):
                 known.append(f"--no-{name}")
-    for word in takewhile(lambda word: word != "--", rest):  # behind it, all are paths
+    for word in options:
         option = word.split("=")[0].replace("_", "-")
         is_option = option.startswith("-") and not option[1:2].isdigit()
         if option == "--resume":
