@@ -27,7 +27,7 @@ LUMA_WEIGHTS = {  # K_R and K_B of each matrix (ITU-R BT.601-7, BT.709-6, BT.202
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-MATRIX_CODES = {"bt601": 6, "bt709": 1, "bt2020": 9, None: 2}
+MATRIX_CODES = {"bt601": 6, "bt709": 1, "bt2020": 9, "ycgco": 8, None: 2}
 """The numbers of ITU-T H.273; None is "unspecified"."""
 
 OPEN_GOP = {

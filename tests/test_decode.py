@@ -150,6 +150,30 @@ def test_missing_times_follow_from_the_rate(tmp_path):
     assert steps == pytest.approx([1 / 25] * 7)
 
 
+def test_times_ascend_where_avi_states_those_of_decoding(tmp_path):
+    """Once with B-frames, of which some wait for long, once with frames that were dropped."""
+    frames = list(noisy_frames(30))
+    path = media.write_video(tmp_path / "b.avi", frames, 25, bf=3)
+    with av.open(str(path)) as container:
+        stated = [picture.pts for picture in container.decode(video=0)]
+    assert stated != sorted(stated), "FFmpeg tells the times itself, no need to mend them"
+    found = [frame.pts_seconds for frame in read(path)[0]]
+    assert np.diff(found) == pytest.approx([1 / 25] * 29)
+    pts = [20 * number for number in (0, 1, 2, 5, 6, 9)]
+    path = media.write_video(tmp_path / "gaps.avi", frames[:6], codec="mpeg4", pts=pts)
+    found = [frame.pts_seconds for frame in read(path)[0]]
+    assert found == pytest.approx([t / 600 for t in pts])
+
+
+def test_times_ascend_where_two_recordings_are_joined(tmp_path):
+    one = media.write_video(tmp_path / "1.ts", media.numbered_frames(10), 25, bf=0)
+    path = tmp_path / "both.ts"
+    path.write_bytes(2 * one.read_bytes())
+    found = [frame.pts_seconds for frame in read(path)[0]]
+    assert len(found) > 15
+    assert (np.diff(found) > 0).all()
+
+
 def test_frames_hidden_by_an_edit_list_are_neither_shown_nor_missed(tmp_path):
     pts = [(number - 10) * 20 for number in range(30)]
     path = media.write_video(tmp_path / "trimmed.mp4", media.numbered_frames(30), pts=pts, g=5)
@@ -314,6 +338,24 @@ def test_interlacing_is_told(tmp_path):
     assert "bwdif" in warning
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "gray", "bgr0"])
+def test_a_matrix_that_is_not_read_is_told(tmp_path, pix_fmt):
+    path = media.write_video(
+        tmp_path / "screen.mkv",
+        media.numbered_frames(3),
+        codec="ffv1",
+        pix_fmt=pix_fmt,
+        matrix="ycgco",
+    )
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).colorspace == 8
+    _, warnings = read(path)
+    assert len(warnings) == (pix_fmt == "yuv420p"), "neither grey nor RGB has a matrix"
+    for warning in warnings:
+        assert warning.startswith("screen.mkv has the colour matrix YCgCo, which is not read")
+        assert "colorspace=all=bt709" in warning
+
+
 def test_hdr_is_told(tmp_path):
     path = tmp_path / "hdr.mkv"
     with av.open(str(path), "w") as container:
@@ -428,6 +470,67 @@ def test_no_number_is_missed_where_none_is_missing_or_none_counts(tmp_path, name
     assert read(tmp_path)[1] == []
 
 
+SEQUENCES = {  # names, the pattern that the refusal gives, and which of them it matches
+    "two cameras": (
+        ["left.1001.png", "left.1002.png", "right.1002.png", "right.1003.png"],
+        "right.%d.png",
+        [2, 3],
+    ),
+    "masks": (
+        ["sh2.0001.png", "sh2.0001.mask.png", "sh2.0002.png", "sh2.0002.mask.png"],
+        "sh2.%d.png",
+        [0, 2],
+    ),
+    "edited photographs": (
+        ["IMG_1.JPG", "IMG_E1.JPG", "IMG_2.JPG", "IMG_E2.JPG", "IMG_3.JPG"],
+        "IMG_E%d.JPG",
+        [1, 3],
+    ),
+    "endings": (["f1.jpg", "f1.JPG", "f2.jpg", "f2.JPG"], "f%d.jpg", [0, 2]),
+    "no padding": (["a9.png", "a10.png", "b09.png", "b10.png"], "b%d.png", [2, 3]),
+}
+
+
+@pytest.mark.parametrize("given", ["", "*"])
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_several_sequences_are_refused_and_a_pattern_mends_it(tmp_path, case, given):
+    names, pattern, chosen = SEQUENCES[case]
+    folder = tmp_path / "take 1"
+    write_numbered_images(folder, names)
+    with pytest.raises(InputError) as error:
+        open_video(folder / given)
+    told = str(error.value)
+    assert told.startswith(f"{folder / given} holds several sequences of the same numbers, as ")
+    assert sum(f" {name}" in told.replace(":", " ") for name in names) == 2
+    assert "\n" not in told
+    remedy = shlex.split(told.split("as in ")[1].split(", or number")[0])[0]
+    assert remedy == str(folder / pattern)
+    assert numbers(Path(remedy)) == chosen
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["IMG_1234.jpg", "IMG_1235.jpg", "IMG_1235-edited.jpg", "PANO_1300.jpg", "PANO_1301.jpg"],
+        ["a1b2.png", "c3d2.png", "e2f5.png", "f2e5.png"],
+        ["a1b2.png", "a3b2.png", "c1d3.png", "c3d2.png", "c7d5.png"],
+        ["left1.png", "left2.png", "right3.png", "right4.png"],
+        ["IMG_20240101_100001.jpg", "IMG_20240102_100001.jpg", "PXL_1.jpg"],
+        ["door.jpg", "wall.jpg", "wall (1).jpg", "wall (2).jpg"],
+        ["f1.png", "f01.png", "f2.png"],
+    ],
+)
+def test_names_that_are_no_two_sequences_are_taken_as_they_come(tmp_path, names):
+    write_numbered_images(tmp_path, names)
+    assert sorted(numbers(tmp_path)) == list(range(len(names)))
+
+
+def test_a_pattern_may_span_folders_of_one_numbering(tmp_path):
+    for folder in ("a", "b"):
+        write_numbered_images(tmp_path / folder, [f"{folder}1.png", f"{folder}2.png"])
+    assert numbers(tmp_path / "*" / "*.png") == [0, 1, 0, 1]
+
+
 def test_a_file_named_like_a_pattern_is_that_file(tmp_path):
     media.write_image(tmp_path / "plate_%04d.png", media.numbered(5))
     media.write_video(tmp_path / "shot[1].mp4", media.numbered_frames(3))
@@ -517,15 +620,42 @@ EXIF_LOOKS = {
 }
 
 
-@pytest.mark.parametrize("orientation", EXIF_LOOKS)
-def test_exif_orientation_is_honoured(tmp_path, orientation):
-    path = media.write_image(tmp_path / "photo.jpg", quadrants())
+def turned_jpeg(orientation: int) -> bytes:
+    """Quadrants as a camera writes them that was held otherwise."""
+    data = cv2.imencode(".jpg", quadrants()[..., ::-1])[1].tobytes()
     entry = struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
-    data = path.read_bytes()
-    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
-    frames, _ = read(path)
-    assert corners(frames[0].pixels) == EXIF_LOOKS[orientation]
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.jfif", "photo.jpe"])
+@pytest.mark.parametrize("orientation", EXIF_LOOKS)
+def test_exif_orientation_is_honoured(tmp_path, orientation, name):
+    (tmp_path / name).write_bytes(turned_jpeg(orientation))
+    with closing(open_video(tmp_path / name)) as reader:
+        assert reader.info.still
+        assert corners(reader.first.pixels) == EXIF_LOOKS[orientation]
+
+
+@pytest.mark.parametrize("name", ["photo", "camera.avi"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_exif_is_honoured_where_ffmpeg_reads_it(tmp_path, orientation, name):
+    """A photograph that is not named so, and the videos of digital cameras."""
+    path, data = tmp_path / name, turned_jpeg(orientation)
+    if path.suffix:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", 25, width=160, height=96, pix_fmt="yuvj420p")
+            for number in range(3):
+                packet = av.Packet(data)
+                packet.stream, packet.pts, packet.dts = stream, number, number
+                packet.time_base, packet.is_keyframe = Fraction(1, 25), True
+                container.mux(packet)
+    else:
+        path.write_bytes(data)
+    frames, warnings = read(path)
+    assert len(frames) == (3 if path.suffix else 1)
+    assert {corners(frame.pixels) for frame in frames} == {EXIF_LOOKS[orientation]}
+    assert warnings == []
 
 
 def test_images_of_two_sizes_are_an_error_that_names_both(tmp_path):

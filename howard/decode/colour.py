@@ -6,6 +6,7 @@ transfer are left alone: RGB here means the video's own R'G'B', and HDR is not t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +26,18 @@ MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+
+UNREAD_MATRICES = {
+    8: "YCgCo",
+    11: "YDzDx",
+    12: "chromaticity-derived",
+    13: "chromaticity-derived, constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
+"""Swscale knows none of them."""
 
 LUMA_WEIGHTS = {  # K_R and K_B of ITU-T H.273, table 4
     Colorspace.ITU709: (0.2126, 0.0722),
@@ -85,7 +98,8 @@ class Converter(Protocol):
 class RgbConverter:
     """Converts the pictures of one video, all to the size and pose of its first.
 
-    What it cannot keep or mend (HDR, fields, a change of size) it says once in `warnings`.
+    What it cannot keep or mend (HDR, a matrix that is not read, fields, a change of size) it says
+    once in `warnings`.
     """
 
     def __init__(self, first: av.VideoFrame, name: str, warnings: list[str]) -> None:
@@ -95,6 +109,12 @@ class RgbConverter:
         if first.color_trc in HDR_TRANSFERS:
             transfer = HDR_TRANSFERS[first.color_trc]
             warnings.append(f"{name} is HDR ({transfer}): its colours are not tone-mapped")
+        if first.colorspace in UNREAD_MATRICES and has_chroma(first):
+            warnings.append(
+                f"{name} has the colour matrix {UNREAD_MATRICES[first.colorspace]}, which is not "
+                "read, and its colours come out wrong: convert it to BT.709 first, for example "
+                "with ffmpeg -i FILE -vf colorspace=all=bt709:iprimaries=bt709:itrc=bt709"
+            )
         if self.coding.is_interlaced:
             warnings.append(
                 f"{name} is interlaced, and each of its frames is used as it is, two moments in "
@@ -129,8 +149,14 @@ class RgbConverter:
         return np.asarray(rgb.to_ndarray(), np.uint8)
 
 
+def has_chroma(picture: av.VideoFrame) -> bool:
+    """Whether a matrix matters: neither for RGB nor for grey."""
+    return len(picture.format.components) > 2 and not picture.format.is_rgb
+
+
 def matrix_of(picture: av.VideoFrame) -> Colorspace:
-    """The stated matrix; of an untagged picture BT.709 if it is HD, else BT.601."""
+    """The stated matrix; of an untagged picture, and where the stated one is not read, BT.709 if
+    it is HD, else BT.601."""
     is_hd = picture.height >= 720 or picture.width >= 1280
     return MATRICES.get(picture.colorspace, Colorspace.ITU709 if is_hd else Colorspace.ITU601)
 
@@ -158,15 +184,20 @@ def rgb_from_ycbcr(matrix: Colorspace, is_full_range: bool) -> NDArray[np.float3
     return np.column_stack([weights, -weights @ [black, 128, 128]]).astype(np.float32)
 
 
-def display_matrix(picture: av.VideoFrame) -> tuple[int, ...]:
+def display_matrix(picture: av.VideoFrame) -> tuple[float, ...]:
     """The picture's display matrix, nine numbers row by row; () if it has none."""
-    side_data = picture.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 does not know EXIF beside it, and tells the angle, not mirrors
+        angle = math.radians(picture.rotation)
+        cos, sin = math.cos(angle), math.sin(angle)
+        return cos, -sin, 0, sin, cos, 0, 0, 0, 1
     if not isinstance(side_data, Buffer):
         return ()
     return tuple(np.frombuffer(bytes(side_data), np.int32).tolist())
 
 
-def pose_of(matrix: tuple[int, ...]) -> int:
+def pose_of(matrix: tuple[float, ...]) -> int:
     """The nearest of the eight upright poses to what `matrix` shows, as in `Coding`.
 
     The matrix (a b u; c d v; x y w) of ISO/IEC 14496-12 maps x to a x + c y and y to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from av.packet import Packet
 
 from howard.decode.container import open_container, picture_stream
 from howard.decode.damage import Damage, average_rate, stated
-from howard.decode.packets import Keyframe
+from howard.decode.packets import Keyframe, has_times_of_decoding
 
 
 class Lost(Exception):
@@ -33,6 +34,9 @@ class Decoding:
         self.container = open_container(self.path)
         self.stream = picture_stream(self.path, self.container)
         self.stream.thread_type = "AUTO"
+        self._is_mistimed = has_times_of_decoding(self.container, self.stream)
+        self._waiting: list[int] = []
+        """Times of the packets decoded so far that no picture has yet; ascending."""
 
     def close(self) -> None:
         self.container.close()
@@ -76,10 +80,19 @@ class Decoding:
                 continue
             finally:
                 self.damage.packets_read += 1
+            if self._is_mistimed:
+                self._mend_times(packet, pictures)
             for picture in pictures:
                 if picture.is_corrupt:
                     self.damage.guess_frame()
                 yield picture
+
+    def _mend_times(self, packet: Packet | None, pictures: Iterable[av.VideoFrame]) -> None:
+        """Give `pictures`, which `packet` has brought out, the earliest times that wait."""
+        if packet is not None and packet.pts is not None:
+            insort(self._waiting, packet.pts)
+        for picture in pictures:
+            picture.pts = self._waiting.pop(0) if self._waiting else None
 
     def _packets(self) -> Iterator[Packet | None]:
         """The stream's packets that are whole, then None, which makes the decoder finish."""

@@ -20,11 +20,11 @@ from howard.decode.tiff import flaw
 from howard.errors import InputError, InputMissing, is_out_of_memory
 from howard.frames import Frame, VideoInfo
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp"}
 UNREAD = {".exr", ".hdr", ".dpx", ".cin", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 """Linear or logarithmic light, which FFmpeg would pass off as sRGB; photographs in tiles, of which
 it would give the first; what a camera's sensor saw."""
-SAME_KIND = {".jpeg": ".jpg", ".tiff": ".tif", ".heif": ".heic"}
+SAME_KIND = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".heif": ".heic"}
 FRAMES_PER_SECOND = 30  # for the times of images, which have none
 PRINTF_NUMBER = re.compile(r"%0?(\d*)d")
 
@@ -56,7 +56,7 @@ def is_pattern(path: Path) -> bool:
 
 def open_folder(folder: Path) -> Source:
     """All images of a folder in natural order; raises InputError if there is none, or several
-    kinds."""
+    kinds or sequences."""
     files = _images(folder, folder.iterdir())
     if not files:
         raise InputError(
@@ -68,7 +68,7 @@ def open_folder(folder: Path) -> Source:
 
 def open_pattern(pattern: Path) -> Source:
     """All images that match, in natural order; raises InputMissing if there is none, InputError if
-    they are of several kinds."""
+    they are of several kinds or sequences."""
     number = PRINTF_NUMBER.search(pattern.name)
     if number and pattern.parent.is_dir():
         before, after = pattern.name[: number.start()], pattern.name[number.end() :]
@@ -124,8 +124,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def _images(given: Path, files: Iterable[Path]) -> list[Path]:
     """The images among `files`, in natural order: frame2 before frame10.
 
-    Raises InputError if they are of several kinds, one of which would be left out or interleaved
-    with the other unseen, or of a kind that is not read.
+    Raises InputError if they are of several kinds or sequences, one of which would be left out or
+    interleaved with the other unseen, or of a kind that is not read.
     """
     found = sorted((file for file in files if kind_of(file) and file.is_file()), key=_parts)
     counts = Counter(map(kind_of, found)).most_common()
@@ -140,7 +140,33 @@ def _images(given: Path, files: Iterable[Path]) -> list[Path]:
         )
     for file in found[:1]:
         check_format(file)
+    _check_sequences(given, found)
     return found
+
+
+def _check_sequences(given: Path, files: list[Path]) -> None:
+    """InputError where two sequences in one folder have a number in common, as have those of two
+    cameras, or of pictures and their masks."""
+    alike: dict[tuple[Path, tuple[str, ...]], list[Path]] = {}
+    for file in files:
+        texts = tuple(re.split("[0-9]+", file.name))
+        alike.setdefault((file.parent, texts), []).append(file)
+    taken: dict[tuple[Path, int], Path] = {}
+    for (folder, _), group in alike.items():
+        for number, file in dict(zip(_numbers(group), group, strict=False)).items():
+            other = taken.setdefault((folder, number), file)
+            if other is not file:
+                raise InputError(
+                    f"{given} holds several sequences of the same numbers, as {other.name} and "
+                    f"{file.name}: give one alone by a pattern, as in "
+                    f"{shlex.quote(str(_pattern(group)))}, or number one on from the other"
+                )
+
+
+def _pattern(files: list[Path]) -> Path:
+    """The numbered pattern of a sequence, which matches no other."""
+    names = (re.split("([0-9]+)", file.name) for file in files[:2])
+    return files[0].parent / "".join(a if a == b else "%d" for a, b in zip(*names, strict=True))
 
 
 def _parts(file: Path) -> list[str | int]:
@@ -149,18 +175,21 @@ def _parts(file: Path) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
-def _gaps(path: Path, files: list[Path]) -> list[str]:
-    """A sentence about the numbers that a sequence passes over; none where more than one number
-    of the names varies, or their text does: these are no frames of one numbering."""
+def _numbers(files: list[Path]) -> list[int]:
+    """Of each file of a sequence; none where more than one number of the names varies, or their
+    text does: these are no frames of one numbering."""
     names = [_parts(file) for file in files]
     if len({tuple(name[::2]) for name in names}) > 1:
         return []
-    columns = [set(column) for column in zip(*(name[1::2] for name in names), strict=True)]
-    varying = [[int(number) for number in column] for column in columns if len(column) > 1]
-    if len(varying) != 1:
-        return []
-    numbers = sorted(varying[0])
-    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+    columns = zip(*(name[1::2] for name in names), strict=True)
+    varying = [list(map(int, column)) for column in columns if len(set(column)) > 1]
+    return varying[0] if len(varying) == 1 else []
+
+
+def _gaps(path: Path, files: list[Path]) -> list[str]:
+    """A sentence about the numbers that a sequence passes over."""
+    numbers = sorted(set(_numbers(files)))
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers) if numbers else 0
     if not missing:
         return []
     first = next(a + 1 for a, b in pairwise(numbers) if b != a + 1)

@@ -128,11 +128,16 @@ def drained(listing: Generator[None, None, PacketTable]) -> PacketTable:
             return cast(PacketTable, end.value)
 
 
+def has_times_of_decoding(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether packets may have the times of other frames: AVI has times of decoding alone, and
+    FFmpeg passes them off as those of presentation."""
+    return container.format.name == "avi" and not stream.codec_context.codec.intra_only
+
+
 def _tells_times(container: InputContainer, stream: VideoStream) -> bool:
     """Whether codec and container promise one frame a packet, and its time of presentation."""
     codec = stream.codec_context.codec
-    # AVI has times of decoding alone, and FFmpeg passes them off as those of presentation.
-    starts_afresh = codec.canonical_name in AFRESH and container.format.name != "avi"
+    starts_afresh = codec.canonical_name in AFRESH and not has_times_of_decoding(container, stream)
     return codec.intra_only or starts_afresh
 
 

@@ -9,6 +9,7 @@ where the table of packets tells exactly which frame that is, and else at the st
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from array import array
@@ -30,6 +31,7 @@ from howard.frames import Frame, VideoInfo
 RATE_IF_UNKNOWN = 30  # for the times of a stream that has neither times nor a rate
 SQUARE = 0.01  # how far from 1:1 pixels may be that nobody sees: sizes are rounded by encoders
 NO_TIME = -(2**63)  # as FFmpeg has it
+NEVER = -math.inf  # seconds
 
 
 def open_video_file(path: Path) -> Source:
@@ -125,7 +127,7 @@ class VideoFile:
         Raises Lost, before the first frame, if decoding cannot begin with `keyframe` or does not
         give the times of the table.
         """
-        decoding, end_seconds = self._open(), 0.0
+        decoding, seconds, end_seconds = self._open(), NEVER, 0.0
         begin = keyframe.index if keyframe else 0
         pictures = decoding.pictures_from(keyframe) if keyframe else decoding.pictures()
         try:
@@ -134,7 +136,7 @@ class VideoFile:
                 agrees = self._compare(index, picture)
                 if keyframe and index <= wanted[0] and not agrees:
                     raise Lost
-                seconds, end_seconds = self._times(decoding, picture, end_seconds)
+                seconds, end_seconds = self._times(decoding, picture, seconds, end_seconds)
                 if index in wanted and index not in without:
                     yield self._frame(index, seconds, picture, clock)
                     clock = time.perf_counter()
@@ -169,7 +171,7 @@ class VideoFile:
             for keyframe in keyframes:
                 clock = time.perf_counter()
                 picture = decoding.picture_at(keyframe)
-                seconds, _ = self._times(decoding, picture, 0.0)
+                seconds, _ = self._times(decoding, picture, NEVER, 0.0)
                 yield self._frame(keyframe.index, seconds, picture, clock)
         finally:
             decoding.close()
@@ -216,9 +218,12 @@ class VideoFile:
 
     @staticmethod
     def _times(
-        decoding: Decoding, picture: av.VideoFrame, previous_end: float
+        decoding: Decoding, picture: av.VideoFrame, previous: float, previous_end: float
     ) -> tuple[float, float]:
-        """Begin and end in seconds; a picture without a time begins where the last one ended."""
-        begin = previous_end if picture.pts is None else picture.pts * decoding.time_base
+        """Begin and end in seconds, of the last picture and of this; one without a time, or not
+        after the last, as where two recordings are joined, begins where the last one ended."""
+        begin = NEVER if picture.pts is None else picture.pts * decoding.time_base
+        if begin <= previous:
+            begin = previous_end
         least = 1 / (decoding.rate or RATE_IF_UNKNOWN)
         return begin, begin + max(picture.duration * decoding.time_base, least)
