@@ -90,9 +90,9 @@ class RunConfig:
     features: Features = "kernels"
     """What finds and matches keypoints on a GPU: our kernels, or an OpenCV built with CUDA."""
     plate_search: PlateSearch = "global"
-    """Where to look for each frame's plate: nearest, about the same share of the clean plate's length;
-    track, from there on where the matches lead; global, all over the clean plate when the track
-    begins or is lost."""
+    """Where to look for each frame's plate: nearest, about the same share of the clean plate's
+    length; track, from there on where the matches lead; global, all over the clean plate when the
+    track begins or is lost."""
     on_mismatch: OnMismatch = "continue"
     """When the clean plate shows another scene: stop, or continue by what people look like."""
     debug: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

@@ -8,15 +8,16 @@
 // A level that is neither crushed nor clipped.
 __device__ __forceinline__ bool is_exposed(float level) { return level > 2.f && level < 253.f; }
 
-#define RATIOS 61        // bins of the histogram of frame / plate
-#define LOW_GAIN 0.4f
-#define HIGH_GAIN 2.5f
-#define LOG_STEP 0.03004231907f  // log(HIGH_GAIN / LOW_GAIN) / RATIOS
+#define RATIOS 93        // bins of the histogram of frame / plate
+#define LOW_GAIN 0.25f
+#define HIGH_GAIN 4.f
+#define LOG_STEP 0.02981278196f  // log(HIGH_GAIN / LOW_GAIN) / RATIOS
 #define DARK 20.f        // level below which noise and bias rule the ratio
 #define FEWEST 50        // pixels that say something
 #define SHRINKAGE 25.f   // squared levels of contrast that hold the gain near the ratio
 #define NOISE 8.f        // level at which a pixel's weight has fallen to a quarter
 #define ROUNDS 8
+#define MIDDLE 128.f     // grey
 
 // The level that half of the pixels of a histogram of levels do not exceed.
 __device__ __forceinline__ float median_of(const int* histogram, int count) {
@@ -76,16 +77,17 @@ extern "C" __global__ void fit_light(const u8* frame, const float* warped, const
   if (threadIdx.x == 0)
     prior = commonest_ratio(ratios, frame_levels, plate_levels, (int)count[0], (int)count[1]);
   __syncthreads();
-  float gain = prior, bias = 0.f, scale = 4.f * NOISE;
+  // All from middle grey, for what floats can hold.
+  float gain = prior, offset = MIDDLE * (prior - 1.f), scale = 4.f * NOISE;
   for (int round = 0; round < ROUNDS; round++) {
-    float sum[5] = {};  // of weights w, and of w x, w y, w x x, w x y, from middle grey
+    float sum[5] = {};  // of weights w, and of w x, w y, w x x, w x y
     for (int i = threadIdx.x * step; i < pixels; i += BLOCK * step) {
       float x = warped[3 * i + channel], y = frame[3 * i + channel];
       if (!covered[i] || (!anywhere && person[i]) || !is_exposed(x) || !is_exposed(y)) continue;
-      float share = (y - gain * x - bias) / scale, root = 1.f / (1.f + share * share);
+      x -= MIDDLE;
+      y -= MIDDLE;
+      float share = (y - gain * x - offset) / scale, root = 1.f / (1.f + share * share);
       float w = root * root;
-      x -= 128.f;
-      y -= 128.f;
       sum[0] += w;
       sum[1] += w * x;
       sum[2] += w * y;
@@ -97,10 +99,10 @@ extern "C" __global__ void fit_light(const u8* frame, const float* warped, const
     float variance = sum[3] / sum[0] - mean_x * mean_x;
     float covariance = sum[4] / sum[0] - mean_x * mean_y;
     gain = within((covariance + SHRINKAGE * prior) / (variance + SHRINKAGE), LOW_GAIN, HIGH_GAIN);
-    bias = mean_y + 128.f - gain * (mean_x + 128.f);
+    offset = mean_y - gain * mean_x;
     scale = fmaxf(NOISE, scale / 2.f);
   }
-  if (threadIdx.x == 0) light[0] = gain, light[1] = bias;
+  if (threadIdx.x == 0) light[0] = gain, light[1] = offset + MIDDLE * (1.f - gain);
 }
 
 #define CLIP 40.f       // a pixel's difference costs no more

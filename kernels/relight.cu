@@ -2,21 +2,17 @@
 // pixel.
 #include "common.cuh"
 
-// A mean of levels, rounded as cv2.blur does, away from the dark in which noise rules.
-__device__ __forceinline__ float log_level(float mean, float darkness) {
-  return logf((float)to_level(mean) + darkness);
-}
-
 // A thread per pixel in blocks of BLOCK. frame_mean, plate_mean (height, width, 3): levels averaged
-// over a patch; likeness (height, width) in [0, 1]; covered: 1 where the plate has data; where
-// person is not 0, trust is multiplied by in_person. signal (height, width, 4): the logarithm of
-// frame / plate times the trust, of each channel, and the trust. sums (blocks, 4): of the channels'
-// largest times the trust; of the trust; and, at every `step` pixels of every `step` rows that have
-// data and no person, of the logarithms' sizes, and how many there are.
+// over a patch, here rounded as cv2.blur does; darkness is added before a logarithm. likeness
+// (height, width) in [0, 1]; covered: 1 where the plate has data; where person is not 0, trust is
+// multiplied by in_person. signal (height, width, 4): the logarithm of frame / plate times the
+// trust, of each channel, and the trust. sums (blocks, 4): of the largest difference in levels of
+// any channel, at most `limit`, times the trust; of the trust; and, at every `step` pixels of every
+// `step` rows that have data and no person, of the differences, and how many there are.
 extern "C" __global__ void compare_light(const float* frame_mean, const float* plate_mean,
                                          const float* likeness, const u8* covered, const u8* person,
-                                         float in_person, float darkness, int step, int width,
-                                         int height, float* signal, float* sums) {
+                                         float in_person, float darkness, float limit, int step,
+                                         int width, int height, float* signal, float* sums) {
   __shared__ float of_warps[WARPS][4];
   int at = blockIdx.x * BLOCK + threadIdx.x, x = at % width, y = at / width;
   float sum[4] = {};
@@ -25,14 +21,13 @@ extern "C" __global__ void compare_light(const float* frame_mean, const float* p
     bool is_looked_at = x % step == 0 && y % step == 0 && prior == 1.f;
     float most = 0.f;
     for (int c = 0; c < 3; c++) {
-      float gain =
-          log_level(frame_mean[3 * at + c], darkness) - log_level(plate_mean[3 * at + c], darkness);
-      signal[4 * at + c] = gain * trust;
-      most = fmaxf(most, fabsf(gain));
-      if (is_looked_at) sum[2] += fabsf(gain);
+      float here = to_level(frame_mean[3 * at + c]), there = to_level(plate_mean[3 * at + c]);
+      signal[4 * at + c] = (logf(here + darkness) - logf(there + darkness)) * trust;
+      most = fmaxf(most, fabsf(here - there));
+      if (is_looked_at) sum[2] += fabsf(here - there);
     }
     signal[4 * at + 3] = trust;
-    sum[0] = trust * most;
+    sum[0] = trust * fminf(most, limit);
     sum[1] = trust;
     sum[3] = 3.f * is_looked_at;
   }

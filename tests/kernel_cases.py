@@ -737,7 +737,7 @@ def compare_light() -> Iterator[Case]:
     likeness, covered = rng().random((25, 47)).astype(F), 1 - block_of(25, 47)
     person = block_of(25, 47)[::-1, ::-1].copy()
     out = [np.zeros((25, 47, 4), F), np.full((5, 4), -1, F)]
-    args = [*means, likeness, covered, person, F(0.05), F(6), 4, 47, 25, *out]
+    args = [*means, likeness, covered, person, F(0.05), F(6), F(24), 4, 47, 25, *out]
     yield Case((5,), (256,), args, {"signal": ROUNDED, "sums": SUMS})
 
 

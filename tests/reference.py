@@ -1007,20 +1007,25 @@ def compare_light(
     person,
     in_person,
     darkness,
+    limit,
     step,
     width,
     height,
     signal,
     sums,
 ):
-    frame_log, plate_log = (np.log(to_levels(x) + darkness) for x in (frame_mean, plate_mean))
-    gain, prior = frame_log - plate_log, covered * np.where(person, in_person, F(1))
+    here, there = (to_levels(x).astype(F) for x in (frame_mean, plate_mean))
+    gain, prior = (
+        np.log(here + darkness) - np.log(there + darkness),
+        covered * np.where(person, in_person, F(1)),
+    )
     trust = likeness * prior
     signal[..., :3], signal[..., 3] = gain * trust[..., None], trust
     looked_at = np.zeros_like(trust)
     looked_at[::step, ::step] = prior[::step, ::step] == 1
-    sizes, count = looked_at * np.abs(gain).sum(-1), 3 * looked_at
-    sums[:] = per_block(np.stack([trust * np.abs(gain).max(-1), trust, sizes, count], -1))
+    off = np.abs(here - there)
+    sizes, count = looked_at * off.sum(-1), 3 * looked_at
+    sums[:] = per_block(np.stack([trust * np.minimum(off.max(-1), limit), trust, sizes, count], -1))
 
 
 def gain_of_light(signal, no_evidence, low, high, hue, width, height, gain):

@@ -91,6 +91,19 @@ def test_the_index_finds_the_part_of_the_plate_that_shows_the_frame():
     assert index.locate(other) is None
 
 
+def test_a_plate_that_shows_half_of_the_frame_is_not_kept_where_another_shows_all():
+    """After a cut, say: what it covers fits, so that nothing is lost."""
+    wide = cv2.hconcat([place(seed, (640, 270))[:270, :640] for seed in range(8)])
+    pictures = [np.ascontiguousarray(wide[:, x : x + 480]) for x in range(0, 4500, 9)]
+    align = OpenCVAligner(Pictures(pictures[:40]).info, Sampled(pictures), None, AlignOptions())
+    assert align.search.window.capacity < len(pictures)
+    shown = [*range(40, 47), *range(77, 80)]
+    plates = [align(Frame(i, i / 30, pictures[k].copy())) for i, k in enumerate(shown)]
+    assert [plate.alignment.plate_index for plate in plates[3:7]] == shown[3:7]
+    assert [plate.alignment.plate_index for plate in plates[8:]] == shown[8:]
+    assert min(plate.alignment.coverage for plate in plates[8:]) > 0.99
+
+
 @pytest.mark.parametrize("length_is_known", [True, False])
 def test_global_search_finds_a_start_that_the_window_does_not_hold(length_is_known):
     wide = cv2.hconcat([place(seed, (640, 270))[:270, :640] for seed in range(8)])

@@ -1,6 +1,7 @@
 """Which clean-plate frames are tried."""
 
 import numpy as np
+import pytest
 
 from howard.align.plate_track import LOCATE_EVERY, LONGEST_STEP, NEAR, WIDE_COUNT, PlateTrack
 
@@ -107,6 +108,20 @@ def test_few_are_tried_first_while_planes_lie_where_they_were_predicted():
     tried.append(track.first_of(track.candidates(15, False, 0, 99), 15))
     assert tried[0] == [41, 42, 40, 44, 37, 39]  # nothing has told the pace: where it was, too
     assert [len(indices) for indices in tried[1:]] == [2, 2, len(NEAR), len(NEAR)]
+
+
+def test_what_costs_clearly_more_than_usual_is_looked_into_once():
+    track = PlateTrack(100, 100)
+    assert not track.is_costly(50.0)
+    for cost in (8.0, 4.0, 5.0):
+        track.note_cost(cost, is_least=False)
+    assert track.cost == pytest.approx(4.0 * 1.01)
+    assert not track.is_costly(7.0)
+    assert track.is_costly(7.1)
+    track.note_cost(9.0, is_least=True)  # nothing better was found
+    assert not track.is_costly(9.0)
+    track.sees_more()
+    assert not track.is_costly(50.0)
 
 
 def test_a_run_is_located_at_its_first_frame_wherever_it_begins():

@@ -164,11 +164,12 @@ def light_field(draw: Draw, frame: Tensor, plate: Tensor, covered: Tensor, open_
     means = [box(255 * v, side) + light.DARKNESS for v in small[:2]]
     gain = torch.log(means[0] / means[1])
     found = trust.sum((2, 3), keepdim=True).clamp(min=1)
-    wrong = (trust * gain.abs().amax(1, keepdim=True)).sum((2, 3), keepdim=True) / found
+    off = (means[0] - means[1]).abs().amax(1, keepdim=True).clamp(max=light.MOST_LEVELS)
+    wrong = (trust * off).sum((2, 3), keepdim=True) / found
     sigma = np.full(len(draw), GRADUAL * longest, np.float32)
     spread = blur(draw, torch.cat([gain * trust, trust], 1), sigma)
     gain = spread[:, :3] / (spread[:, 3:] + light.NO_EVIDENCE)
-    gain = gain.clamp(*light.LOG_GAIN_LIMITS) * (wrong >= light.NEEDED_LOG_GAIN)
+    gain = gain.clamp(*light.LOG_GAIN_LIMITS) * (wrong >= light.NEEDED_LEVELS)
     return torch.exp(F.interpolate(gain, size=size, mode="bilinear", align_corners=False))
 
 

@@ -37,8 +37,8 @@ PERSON_MARGIN = 0.02
 """The person of the latest matte is widened by this share of the frame's longest side: they move.
 What lies beside them is what the field under them is carried on from: the more of it is seen the
 better, and on those who move faster little can be followed anyway."""
-MOST_PERSON = 0.75
-"""A larger share of the frame than this is not believed to be the person."""
+MOST_PERSON = 0.92
+"""A larger share of the frame than this, so widened, is not believed to be the person."""
 
 Probe = NDArray[np.float32]
 """(h, w, 3) levels of 255, small and slightly blurred."""

@@ -14,7 +14,7 @@ from howard.align.comparison import Comparison, Fit, coverage_of, texture_cost
 from howard.align.direct import DirectFit, refine
 from howard.align.features import Features, find_features, match
 from howard.align.field import is_plane
-from howard.align.fusion import Layer, fused, is_worth, layer_of, left_over
+from howard.align.fusion import LEAST_WEIGHT, Layer, fused, is_worth, layer_of, left_over
 from howard.align.geometry import Homography, Size
 from howard.align.light import in_light
 from howard.align.operations import Closeness, Composed, Look, Scales
@@ -179,9 +179,12 @@ class OpenCVOperations:
         is_fused = False
         if len(layers) > 1:
             weights = fused([x for x, _ in layers], frame.view, self.person(frame.view.size))
+            below = weights[0]
             for layer, weight in zip(layers[1:], weights[1:], strict=True):
                 if weight.any():
-                    pixels, coverage = laid_over(pixels, coverage, *self.drawn(*layer), weight)
+                    below = below + weight
+                    above = weight / np.maximum(below, LEAST_WEIGHT)
+                    pixels, coverage = laid_over(pixels, coverage, *self.drawn(*layer), above)
                     is_fused = True
         share = cv2.countNonZero(coverage) / coverage.size
         if share < 1:

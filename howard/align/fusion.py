@@ -32,6 +32,8 @@ SEAM = 1 / 120
 """Of the longest side: deviation of the blend between layers."""
 WORTH_LEVELS = 4.0
 """A first layer whose regions all differ by no more than this over the usual needs no other."""
+LEAST_WEIGHT = 1e-6
+"""Of layers together: what is nothing is divided by that."""
 LEAST_JUDGED = 0.3
 """Of a region: where less can be judged, a layer does not count as explaining it badly."""
 WORTH_SHARE = 0.02
@@ -142,5 +144,5 @@ def fused(
     # No layer is blended in where it has no data.
     for weight, layer in zip(weights, layers, strict=True):
         weight *= cv2.erode(layer.covered, np.ones((3, 3), np.uint8))
-    total = np.maximum(sum(weights), 1e-6)
+    total = np.maximum(sum(weights), LEAST_WEIGHT)
     return [np.asarray(weight / total, np.float32) for weight in weights]

@@ -17,7 +17,7 @@ from howard.align import gpu_features, gpu_opencv
 from howard.align.aligner import TrackingAligner
 from howard.align.comparison import Fit
 from howard.align.direct import DirectFit
-from howard.align.fusion import Layer
+from howard.align.fusion import LEAST_WEIGHT, Layer
 from howard.align.geometry import Homography, Size
 from howard.align.gpu_comparison import DeviceComparison
 from howard.align.gpu_direct import refine
@@ -185,10 +185,12 @@ class CudaOperations:
         if len(layers) > 1:
             person = self.person(frame.view.size)
             weights, used = fused([layer for layer, _ in layers], frame.view, person)
-            of_use = cuda.read_back(used)
+            of_use, below = cuda.read_back(used), weights[0]
             for number, layer in enumerate(layers[1:], 1):
                 if of_use[number]:
-                    lay_over(plate, self.drawn(*layer), weights[number])
+                    below = below + weights[number]
+                    above = weights[number] / cuda.cupy().maximum(below, np.float32(LEAST_WEIGHT))
+                    lay_over(plate, self.drawn(*layer), above)
                     is_fused = True
         width, height = self.frame_size
         share = float(cuda.read_back(plate.covered)[0]) / (width * height)

@@ -17,7 +17,8 @@ from howard.align.light import (
     LOG_GAIN_LIMITS,
     LOG_HUE_LIMIT,
     LOOK_STEP,
-    NEEDED_LOG_GAIN,
+    MOST_LEVELS,
+    NEEDED_LEVELS,
     NO_EVIDENCE,
     PATCH,
     SMOOTHNESS,
@@ -60,7 +61,7 @@ def evidence(frame: View, plate: Any, covered: Any, person: Any | None) -> tuple
     blocks = -(-height * width // BLOCK)
     signal, sums = cp.empty((height, width, 4), "float32"), cp.empty((blocks, 4), "float32")
     trust = likeness, covered, where, F(hidden)
-    args = (*means, *trust, F(DARKNESS), LOOK_STEP, width, height, signal, sums)
+    args = (*means, *trust, F(DARKNESS), F(MOST_LEVELS), LOOK_STEP, width, height, signal, sums)
     cuda.kernel("relight", "compare_light")((blocks,), (BLOCK,), args)
     return signal, sums.sum(0)
 
@@ -69,4 +70,4 @@ def is_needed(sums: Any) -> bool:
     """Whether the light is another in enough places, and in enough of those that are believed."""
     wrong, trust, sizes, looked_at = cuda.read_back(sums)
     off = sizes / max(looked_at, 1.0), wrong / max(trust, 1.0)
-    return bool(off[0] >= NEEDED_LOG_GAIN / 2 and off[1] >= NEEDED_LOG_GAIN)
+    return bool(off[0] >= NEEDED_LEVELS / 2 and off[1] >= NEEDED_LEVELS)

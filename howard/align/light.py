@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import cv2
@@ -18,8 +17,8 @@ ROUNDS = 8
 FEWEST_PIXELS = 50
 DARK_LEVEL = 20
 """Below it noise and bias rule the ratio of two levels."""
-GAIN_LIMITS = (0.4, 2.5)
-RATIOS = 61
+GAIN_LIMITS = (0.25, 4.0)
+RATIOS = 93
 """Bins between the limits, among which the commonest ratio is looked for: 1 lies amid one."""
 SHRINKAGE = 25.0
 """Prior weight, in squared levels, that holds the gain near the ratio of medians where the
@@ -39,8 +38,11 @@ IN_PERSON = 0.05
 than a place that is not matched; not none, for the matte may be wrong."""
 NO_EVIDENCE = 0.06
 """Trust, after smoothing, at which the gain has fallen to half its logarithm."""
-NEEDED_LOG_GAIN = 0.06
-"""Mean change, among the trusted, before a field is worth its work."""
+NEEDED_LEVELS = 2.5
+"""Mean difference, among the trusted, before a field is worth its work: one light leaves 0.5 to 2,
+two leave 4 to 8. In logarithms night would look like another light."""
+MOST_LEVELS = 24.0
+"""As which a larger difference counts: somebody whose texture agrees here and there is no light."""
 LOOK_STEP = 4
 """Every so many pixels are enough to see that there is hardly any."""
 SMOOTHNESS, EDGE = 400.0, 10.0
@@ -123,13 +125,13 @@ def light_field(
         prior[person != 0] *= IN_PERSON
     if is_alike(means, prior):
         return None
+    trust = agreement(frame.texture, texture_of(plate)) * prior
+    off = np.minimum(cv2.absdiff(*means).max(2), np.float32(MOST_LEVELS))
+    wrong = float((trust * off).sum()) / max(float(trust.sum()), 1.0)
+    if wrong < NEEDED_LEVELS:
+        return None
     logs = [cv2.split(cv2.LUT(mean, LOGARITHM)) for mean in means]
     gain = [of_frame - of_plate for of_frame, of_plate in zip(*logs, strict=True)]
-    trust = agreement(frame.texture, texture_of(plate)) * prior
-    largest = functools.reduce(np.maximum, [np.abs(g) for g in gain])
-    wrong = float((trust * largest).sum()) / max(float(trust.sum()), 1.0)
-    if wrong < NEEDED_LOG_GAIN:
-        return None
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(plate, SMOOTHNESS, EDGE)
     weight = smoother.filter(trust) + NO_EVIDENCE
     smooth = [np.clip(smoother.filter(g * trust) / weight, *LOG_GAIN_LIMITS) for g in gain]
@@ -142,6 +144,5 @@ def is_alike(means: Sequence[NDArray[np.uint8]], prior: NDArray[np.float32]) -> 
     """Whether two mean pictures (h, w, 3) differ so little where the prior trust (h, w) is 1,
     beside the person, that no field is worth its work; by some of the pixels."""
     some = slice(None, None, LOOK_STEP)
-    here, there = (cv2.LUT(mean[some, some], LOGARITHM) for mean in means)
-    off = np.abs(here - there)[prior[some, some] == 1]
-    return not off.size or float(off.mean()) < NEEDED_LOG_GAIN / 2
+    off = cv2.absdiff(*(mean[some, some] for mean in means))[prior[some, some] == 1]
+    return not off.size or float(off.mean()) < NEEDED_LEVELS / 2

@@ -34,6 +34,11 @@ LOCATE_EVERY = 8
 the first is at once."""
 LOST_RATIO = 1.6
 """The track counts as lost when a residual exceeds the running one by this factor."""
+COSTLY_RATIO = 1.25
+"""Or when the cost, in which holes have their price, exceeds the usual one so: what lies elsewhere
+must cost a quarter less to be taken."""
+COST_RISE = 1.01
+"""By which the usual cost, the lowest so far, may rise from frame to frame."""
 USELESS_LEVELS = 15.0
 USELESS_RATIO = 2.0
 """A guess whose residual exceeds both, the levels and this multiple of the running residual, shows
@@ -68,6 +73,8 @@ class PlateTrack:
     """Running residual of good matches."""
     expected: float = 0.0
     """What it may be as long as that is not known."""
+    cost: float | None = None
+    """The usual one of good matches."""
     started_at: int | None = None
     """Shot index of the first frame that was asked about: a run may begin anywhere."""
     follows: bool = True
@@ -127,6 +134,15 @@ class PlateTrack:
         """Whether the best near candidate is so bad that the wide ones should be tried."""
         return self.residual is not None and residual > LOST_RATIO * self.residual + 2.0
 
+    def is_costly(self, cost: float) -> bool:
+        """Whether something better may be found elsewhere in the clean plate."""
+        return self.cost is not None and cost > COSTLY_RATIO * self.cost + 2.0
+
+    def note_cost(self, cost: float, is_least: bool) -> None:
+        """Of a match that is good; is_least: nothing better was found anywhere."""
+        usual = cost if self.cost is None or is_least else COST_RISE * self.cost
+        self.cost = min(cost, usual)
+
     def is_useless(self, residual: float) -> bool:
         """Whether a plate that was only guessed explains so little that none is better."""
         usual = self.expected if self.residual is None else self.residual
@@ -175,6 +191,7 @@ class PlateTrack:
         """From now on residuals are of all that is not the person, no longer of the better part of
         the picture: what is usual has to be told anew."""
         self.expected, self.residual = BLIND_RATIO * (self.residual or 0.0), None
+        self.cost = None
 
     def accept(
         self,

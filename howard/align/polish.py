@@ -55,8 +55,16 @@ class Polish:
         was_deep = self.is_deep
         start = found if was_deep else self.exactly(look, found)
         planes = [replace(c, is_plane=self.is_plane(look, c)) for c in start]
-        deep = [i for i, c in enumerate(planes) if not c.is_plane]
-        closer = self.closer(look, [found[i] for i in deep])
+        deep = [
+            i
+            for i, (before, c) in enumerate(zip(found, planes, strict=True))
+            # One that the pictures could not make exact is no closer than it was.
+            if not c.is_plane or (not was_deep and c.homography is before.homography)
+        ]
+        closer = [
+            replace(c, is_plane=planes[i].is_plane)
+            for i, c in zip(deep, self.closer(look, [found[i] for i in deep]), strict=True)
+        ]
         chosen = replaced(planes, deep, closer)
         unfinished = range(len(chosen)) if was_deep else deep
         return replaced(chosen, unfinished, self.exactly(look, [chosen[i] for i in unfinished]))

@@ -59,6 +59,8 @@ def robust_homography(
     plane = on_a_plane(plate, frame, threshold)
     if plane and not is_believable(*plane, len(plate), plate_size, frame_size):
         plane = None
+    if plane and plane[1] >= PLANE_SHARE * len(plate):  # of the rigid ones all the more
+        return plane
     rigid = rigid_matches(plate, frame, threshold)
     if rigid is None or (plane and plane[1] >= PLANE_SHARE * rigid.sum()):
         return plane

@@ -56,16 +56,24 @@ class PlateSearch:
         if everywhere and (frames is None or frames > self.window.capacity):
             self.index = PlateIndex(clean_plate, operations)
         self.polish = Polish(self)
+        self.doubts = False
+        """Whether the index is to be asked at the next frame."""
         self.spared: list[int] = []
         """Clean-plate frames near the track that were not tried for this frame."""
 
     def candidates(self, frame_index: int, look: Look) -> list[Candidate]:
         """Near ones from the last homography; by keypoints where that is not enough."""
         track, window = self.track, self.window
+        has_doubted, is_due = self.doubts, track.is_due_for_a_look_around(frame_index)
         centre = track.centre(frame_index)
+        elsewhere: int | None = None
         if self.index and track.is_due_to_be_located(frame_index):
             located = self.index.locate(look)
             centre = centre if located is None else located
+        elif self.index and (has_doubted or is_due):
+            elsewhere = self.index.elsewhere(look, centre)
+            centre = centre if elsewhere is None else elsewhere
+            is_due = elsewhere is not None
         window.centre_on(centre)
         near = track.candidates(frame_index, False, window.low, window.high)
         first = track.first_of(near, frame_index)
@@ -82,8 +90,10 @@ class PlateSearch:
         if not begins and (best is None or track.is_lost(best.fit.residual)):
             sought += self.find(near, look)
             best = self.choose(frame_index, followed + sought)
-        due = track.is_due_for_a_look_around(frame_index)
-        if best is None or due or track.is_lost(best.fit.residual):
+        is_costly = best is not None and track.follows and track.is_costly(best.cost)
+        self.doubts = is_costly and self.index is not None and not has_doubted
+        is_due |= is_costly and self.index is None
+        if best is None or is_due or track.is_lost(best.fit.residual):
             wide = track.candidates(frame_index, True, window.low, window.high)
             if begins:
                 wide = list(dict.fromkeys([self.in_window(centre), *wide]))
@@ -97,6 +107,9 @@ class PlateSearch:
         if not found:  # too little detail for keypoints, but perhaps the cameras stood alike
             alike = fit_whole(self.plate_size, self.frame_size)
             found = self.explaining(self.follow(near, look, alike))
+        best = self.choose(frame_index, found)
+        if best is not None:
+            track.note_cost(best.cost, is_least=is_costly and not self.doubts)
         return found
 
     def look_around(
