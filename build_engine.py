@@ -19,18 +19,20 @@ of success. Needs the `build` extra or, with TensorRT and CuPy for --plan, the `
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from howard.command_line import parsed
-from howard.errors import ConfigError, HowardError
-from howard.matte import BUILT, DEFAULT_NETWORK, default_weights
-from howard.matte.plan import Precision
+from howard.errors import ConfigError, HowardError, OutputError
+from howard.matte import BUILT, DEFAULT_NETWORK, default_weights, existing
+from howard.matte.plan import Precision, program_name
+from howard.write.files import partial_path
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class BuildConfig:
     network: str | None = None
     """Name of the network, for a checkpoint that does not say."""
     out: Path | None = None
-    """ONNX file to write; engine/built/NETWORK.onnx if not given."""
+    """ONNX file to write of a checkpoint; engine/built/NETWORK.onnx if not given."""
     plan: bool = False
     """Build a TensorRT plan for this machine."""
     exported: bool = False
@@ -60,15 +62,41 @@ class BuildConfig:
     batch: int = 4
     """Frames at once that the plan takes at most, and is fastest for."""
 
+    @property
+    def for_a_plan(self) -> dict[str, Any]:
+        """The options that were given and say nothing but to a plan, by their names."""
+        sizes = {"min": self.smallest, "opt": self.usual, "max": self.largest}
+        given = {"precision": self.precision, **sizes, "batch": self.batch}
+        usual = {"precision": "fp16", "batch": 4}
+        return {name: value for name, value in given.items() if value != usual.get(name)}
+
+    def validate(self) -> None:
+        """Raises ConfigError for options that contradict each other or say nothing."""
+        checkpoint, onward = self.file or self.checkpoint, self.plan or self.exported
+        if (self.file and self.checkpoint) or (checkpoint and self.weights):
+            raise ConfigError(
+                "give one checkpoint, or --weights: python build_engine.py CHECKPOINT.pt"
+            )
+        if not (checkpoint or onward):
+            raise ConfigError(
+                "give one checkpoint (python build_engine.py CHECKPOINT.pt), --plan or --exported"
+            )
+        if self.out and not checkpoint:
+            raise ConfigError(
+                f"--out {self.out} is for a checkpoint: leave it out, the rest goes to {BUILT}"
+            )
+        for name, value in self.for_a_plan.items():
+            if not self.plan:
+                raise ConfigError(f"--{name} {value} is for --plan: leave it out, or give both")
+        for text in filter(None, (self.smallest, self.usual, self.largest)):
+            pixels(text)
+
 
 def build(config: BuildConfig) -> list[Path]:
     """What was asked for, verified; returns the files."""
+    config.validate()
     checkpoint = config.file or config.checkpoint
-    if (config.file and config.checkpoint) or (checkpoint and config.weights):
-        raise ConfigError("give one checkpoint, or --weights: python build_engine.py CHECKPOINT.pt")
-    if not (checkpoint or config.plan or config.exported):
-        raise ConfigError("give one checkpoint: python build_engine.py CHECKPOINT.pt")
-    name, model = config.network or DEFAULT_NETWORK, config.weights
+    name, model = config.network or DEFAULT_NETWORK, config.weights and existing(config.weights)
     made = []
     if checkpoint:
         name, model = export(checkpoint, config)
@@ -80,6 +108,22 @@ def build(config: BuildConfig) -> list[Path]:
     return made
 
 
+def check_place(file: Path) -> None:
+    """Make the folder, prove that the file can be written there. Raises OutputError, before any
+    work is done in vain."""
+    if os.path.isdir(file):
+        raise OutputError(f"{file} is a folder: give --out a file in it, {file / 'howard.onnx'}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        probe = partial_path(file)
+        probe.write_bytes(b"-")  # not empty: a full disk still takes a name
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {file}: {error.strerror}: choose a place where you may write"
+        ) from error
+
+
 def export(checkpoint: Path, config: BuildConfig) -> tuple[str, Path]:
     """Name of the network, and its ONNX file."""
     from engine.export import export_onnx, load_checkpoint
@@ -87,6 +131,7 @@ def export(checkpoint: Path, config: BuildConfig) -> tuple[str, Path]:
 
     name, network = load_checkpoint(checkpoint, config.network)
     out = config.out or BUILT / f"{name}.onnx"
+    check_place(out)
     differences = export_onnx(network, out)
     within = ", ".join(f"{k} within {v:.1e}" for k, v in differences.items())
     print(f"{described(out)}, {within} of torch, sha256 {sha256(out)}")
@@ -96,6 +141,7 @@ def export(checkpoint: Path, config: BuildConfig) -> tuple[str, Path]:
 def export_program(name: str, model: Path) -> Path:
     from engine.exported import program_from_onnx
 
+    check_place(BUILT / program_name(name))
     out = program_from_onnx(model, name, BUILT)
     print(f"{described(out)}, from {model}")
     return out
@@ -104,18 +150,18 @@ def export_program(name: str, model: Path) -> Path:
 def build_plan(name: str, model: Path, config: BuildConfig) -> Path:
     from engine.plan import plan_from_onnx, profile_of
 
-    smallest, usual, largest = map(pixels, (config.smallest, config.usual, config.largest))
+    asked = config.smallest, config.usual, config.largest
+    smallest, usual, largest = (pixels(size) if size else None for size in asked)
     profile = profile_of(smallest, usual, largest, config.batch)
+    check_place(BUILT / f"{name}.plan")
     out = plan_from_onnx(model, name, profile, config.precision, BUILT)
     print(f"{described(out)}, from {model}, for {profile}")
     return out
 
 
-def pixels(text: str | None) -> tuple[int, int] | None:
+def pixels(text: str) -> tuple[int, int]:
     """(width, height) of "1920x1080". Raises ConfigError."""
-    if text is None:
-        return None
-    if not (match := re.fullmatch(r"(\d+)x(\d+)", text)):
+    if not (match := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)):
         raise ConfigError(f"{text!r} is no size: give WIDTHxHEIGHT, as 1920x1080")
     return int(match[1]), int(match[2])
 

@@ -43,8 +43,9 @@ from benchmarks.measure import (
 )
 from benchmarks.published_alignment import ESTIMATORS
 from benchmarks.tables import PERCENT, TENTHS_OF_A_PERCENT, WHOLE, Columns, measured, table
+from build_engine import pixels
 from howard.align import Aligner
-from howard.errors import InputError
+from howard.errors import HowardError
 from howard.frames import Frame
 
 QUICK_SIZE, QUICK_FRAMES = "640x360", 6
@@ -207,9 +208,19 @@ def main(arguments: Sequence[str]) -> int:
     ):
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
+    try:
+        measure(config)
+    except (HowardError, WrongResult) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure(config: AlignmentConfig) -> None:
+    """Print and save what was asked for. Raises HowardError, WrongResult."""
     where = environment()
     size, frames = (QUICK_SIZE, QUICK_FRAMES) if config.quick else (config.size, config.frames)
-    width, height = map(int, size.split("x"))
+    width, height = pixels(size)
     settings: dict[str, Any] = {"size": size, "frames": frames, "seed": config.seed}
     said = f"{size}, {frames} frames"
     scenes: Iterable[Scene] = (
@@ -226,19 +237,14 @@ def main(arguments: Sequence[str]) -> int:
         if config.json:
             write_json(config.json, "alignment", where, settings, results)
 
-    try:
-        if not config.long_plate:
-            compare(scenes, usable_methods(config), console, save)
-            return 0
-        settings["long_plate"] = config.long_plate
-        lengths = (frames, config.long_plate)
-        costs = [search_cost(width, height, length, frames) for length in lengths]
-    except (WrongResult, InputError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    if not config.long_plate:
+        compare(scenes, usable_methods(config), console, save)
+        return
+    settings["long_plate"] = config.long_plate
+    lengths = (frames, config.long_plate)
+    costs = [search_cost(width, height, length, frames) for length in lengths]
     console.print(long_table(costs))
     save(costs)
-    return 0
 
 
 if __name__ == "__main__":

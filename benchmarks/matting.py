@@ -40,6 +40,7 @@ from benchmarks.measure import (
     write_json,
 )
 from benchmarks.tables import HUNDREDTHS, Columns, table
+from build_engine import pixels
 from engine.training.material import Material
 from howard.errors import HowardError
 from howard.frames import Matte
@@ -252,9 +253,9 @@ def main(arguments: Sequence[str]) -> int:
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
     where = environment()
-    width, height = map(int, config.size.split("x"))
     console = Console(width=130)
     try:
+        size = pixels(config.size)
         # A file is called by its name alone: records hold no paths.
         networks = {Path(n).name: open_network(n, config.threads) for n in config.networks}
         material = held_out(config)
@@ -262,11 +263,9 @@ def main(arguments: Sequence[str]) -> int:
             f"{headline(where)}; "
             f"{config.size}, {config.scenes} scenes of {config.frames} frames of each kind"
         )
-        results: dict[str, Any] = {
-            "kinds": compare(config, networks, (width, height), material, console)
-        }
+        results: dict[str, Any] = {"kinds": compare(config, networks, size, material, console)}
         if config.rounds:
-            results["milliseconds"] = time_networks(networks, (width, height), config.rounds)
+            results["milliseconds"] = time_networks(networks, size, config.rounds)
             console.print(times_table(results["milliseconds"]))
     except (HowardError, WrongResult, FileNotFoundError) as error:
         print(error, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -33,16 +34,23 @@ def load_checkpoint(path: Path, name: str | None = None) -> tuple[str, Network]:
     is missing, is no checkpoint, or has other shapes. Loaded with weights_only, so that a pickle
     with code in it is refused.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path's raises for a folder that may not be entered
         raise WeightsError(
-            f"checkpoint {path} does not exist: train one with engine.training.train"
+            f"checkpoint {path} does not exist, or is no file: train one with engine.training.train"
         )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}: check its rights") from error
+    except Exception as error:  # many kinds; torch's own words advise to run what is in the file
+        remedy = "give one that engine.training.train wrote, or weights that its authors published"
+        if path.suffix == ".onnx":
+            remedy = f"give an ONNX model by --weights {path}, with --exported or --plan"
+        raise WeightsError(f"{path} is not a checkpoint: {remedy}") from error
+    try:
         name, weights = named_weights(stored, name)
-    except Exception as error:  # torch raises many kinds, by what is wrong with the file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} is not a checkpoint that Howard knows: {reason}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} is not a checkpoint that Howard knows: {error}") from error
     if name not in NETWORKS:
         raise WeightsError(f"{path}: there is no network {name!r}; known are {', '.join(NETWORKS)}")
     network = network_for(name, weights)

@@ -20,6 +20,7 @@ from engine.networks import NETWORKS, HowardNetwork
 from engine.networks.howard import BASE_MULTIPLE
 from engine.networks.refinement import FULL_MULTIPLE
 from howard.errors import WeightsError
+from howard.matte import existing
 from howard.matte.plan import program_name, sha256, write_program_sidecar
 
 
@@ -42,16 +43,29 @@ def network_from_onnx(model: Path, name: str) -> HowardNetwork:
     if not isinstance(network, HowardNetwork):
         raise WeightsError(f"torch programs are made of Howard's own networks, not of {name}")
     deployable(network)
-    stored = {t.name.removesuffix("_fp16"): t for t in onnx.load(model).graph.initializer}
-    weights = {
-        key: torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
-        for key, tensor in stored.items()
-    }
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights_of(model))
     except RuntimeError as error:
         raise WeightsError(f"{model} does not hold the network {name!r}") from error
     return network
+
+
+def weights_of(model: Path) -> dict[str, Tensor]:
+    """What an ONNX file holds, by the names of the network's parameters. Raises WeightsError."""
+    try:
+        stored = onnx.load(existing(model)).graph.initializer
+        return {
+            tensor.name.removesuffix("_fp16"): torch.from_numpy(
+                numpy_helper.to_array(tensor).astype(np.float32)
+            )
+            for tensor in stored
+        }
+    except WeightsError:
+        raise
+    except Exception as error:  # the system, protobuf, onnx and NumPy have a kind each
+        raise WeightsError(
+            f"{model} is no ONNX model that can be read: give one that build_engine.py exported"
+        ) from error
 
 
 def program_from_onnx(model: Path, name: str, folder: Path) -> Path:

@@ -8,10 +8,10 @@
 // A level that is neither crushed nor clipped.
 __device__ __forceinline__ bool is_exposed(float level) { return level > 2.f && level < 253.f; }
 
-#define RATIOS 93        // bins of the histogram of frame / plate
+#define RATIOS 91        // bins of the histogram of frame / plate
 #define LOW_GAIN 0.25f
 #define HIGH_GAIN 4.f
-#define LOG_STEP 0.02981278196f  // log(HIGH_GAIN / LOW_GAIN) / RATIOS
+#define LOG_STEP 0.03046800794f  // log(HIGH_GAIN / LOW_GAIN) / RATIOS
 #define DARK 20.f        // level below which noise and bias rule the ratio
 #define FEWEST 50        // pixels that say something
 #define SHRINKAGE 25.f   // squared levels of contrast that hold the gain near the ratio

@@ -342,6 +342,13 @@ def test_an_unknown_name_is_exit_status_2(arguments, name, capsys):
     assert f"{name!r} is no" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["1080p", "1920x", "0x1080"])
+@pytest.mark.parametrize("asked", [[], ["--long-plate", "90"]])
+def test_a_size_that_is_none_is_exit_status_2(size, asked, capsys):
+    assert alignment.main(["--size", size, *asked]) == 2
+    assert capsys.readouterr().err == f"{size!r} is no size: give WIDTHxHEIGHT, as 1920x1080\n"
+
+
 KNOWN = {
     2: np.array([[1.02, 0.03, 5.0], [-0.02, 0.99, -7.0], [2e-5, 1e-5, 1.0]]),
     3: np.array([[0.9, -0.08, 20.0], [0.06, 0.92, 4.0], [-5e-5, 2e-5, 1.0]]),

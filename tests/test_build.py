@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+import build_engine  # noqa: E402
 from engine.export import (  # noqa: E402
     PARITY,
     deployable,
@@ -136,17 +138,18 @@ def test_an_opaque_pixel_keeps_the_frames_colour_and_others_recompose():
     person = torch.rand(1, 3, 8, 8) * 0.5 + 0.25
     seen = torch.sigmoid(logit)
     mixed = seen * person + (1 - seen) * background
-    out, foreground = matte(logit, person - background, mixed, haze=0)
+    out, foreground = matte(logit, person - background, mixed, has_learnt=False)
     assert (foreground - person).abs().max() < 1e-5
     assert (out - seen).abs().max() < 1e-6
-    assert torch.equal(matte(logit + 99, torch.ones(1, 3, 8, 8), frame, haze=0)[1], frame)
+    assert torch.equal(matte(logit + 99, torch.ones(1, 3, 8, 8), frame, False)[1], frame)
 
 
 def test_what_is_nearly_opaque_or_transparent_is_so_once_the_network_has_learnt(network):
-    alpha = torch.tensor([0.02, 0.03, 0.5, 0.97, 0.98]).reshape(1, 1, 1, 5)
-    black = torch.zeros(1, 3, 1, 5)
-    cut = matte(torch.logit(alpha), black, black, haze=0.025)[0].flatten()
-    assert cut.tolist() == pytest.approx([0, 0.005 / 0.95, 0.5, 1 - 0.005 / 0.95, 1], abs=1e-6)
+    alpha = torch.tensor([0.015, 0.02, 0.04, 0.06, 0.5, 0.94, 0.96, 0.98, 0.99])
+    black = torch.zeros(1, 3, 1, 9)
+    cut = matte(torch.logit(alpha.reshape(1, 1, 1, 9)), black, black, has_learnt=True)[0]
+    wanted = [0, 0, 0.03, 0.06, 0.5, 0.94, 0.97, 1, 1]
+    assert cut.flatten().tolist() == pytest.approx(wanted, abs=1e-6)
     other = copy.deepcopy(network)
     other.base.head.bias.data.fill_(-5.0)
     small = (
@@ -262,6 +265,68 @@ def test_a_file_that_is_no_checkpoint_is_one_line_and_exit_2(tmp_path, text):
     assert done.returncode == 2
     assert "bad.pt" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys):
+    """The one line that a build of these options ends with, called from an empty folder."""
+
+    def build(*options: object) -> str:
+        monkeypatch.setattr("sys.argv", ["build_engine.py", *map(str, options)])
+        assert build_engine.main() == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    monkeypatch.chdir(tmp_path)
+    return build
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("bad.pt", b""), ("README.md", b"# Howard\n"), ("some.onnx", b"\x08\x08")]
+)
+def test_what_is_no_checkpoint_is_refused_without_advice_to_run_it(told, name, content):
+    Path(name).write_bytes(content)
+    line = told(name)
+    assert f"{name} is not a checkpoint" in line
+    assert "weights_only" not in line
+    assert ("--weights some.onnx" in line) == (name == "some.onnx")
+
+
+def test_a_model_that_ships_is_no_checkpoint_but_weights(told):
+    model = default_weights("howard")
+    assert f"{model} is not a checkpoint: give an ONNX model by --weights {model}" in told(model)
+
+
+def test_weights_that_are_no_model_are_one_line(told):
+    assert "weights no.onnx do not exist" in told("--exported", "--weights", "no.onnx")
+    Path("README.md").write_text("# Howard\n")
+    line = told("--exported", "--weights", "README.md")
+    assert "README.md is no ONNX model that can be read: give one" in line
+    assert not list(Path("engine/built").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        ("folder", "folder is a folder: give --out a file in it, folder/howard.onnx"),
+        ("/proc/x.onnx", "cannot write /proc/x.onnx: No such file or directory: choose a place"),
+        ("file/x.onnx", "cannot write file/x.onnx: File exists: choose a place"),
+        ("file/in/x.onnx", "cannot write file/in/x.onnx: Not a directory: choose a place"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_export(told, monkeypatch, out, error):
+    torch.save({"network": "howard", "weights": HowardNetwork().state_dict()}, "howard.pt")
+    Path("folder").mkdir()
+    Path("file").touch()
+    monkeypatch.setattr("engine.export.export_onnx", None)
+    assert error in told("howard.pt", "--out", out)
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "folder", "howard.pt"]
+
+
+def test_a_program_that_cannot_be_written_is_told_before_it_is_made(told, monkeypatch):
+    Path("engine").touch()
+    monkeypatch.setattr("engine.exported.program_from_onnx", None)
+    assert "cannot write engine/built/howard" in told("--exported")
 
 
 WITHOUT = """

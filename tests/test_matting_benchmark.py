@@ -262,6 +262,8 @@ def test_the_command_writes_a_record(tmp_path, capsys):
         (["--kinds", "fog"], "fog"),
         (["--plates", "stolen"], "stolen"),
         (["--networks", "absent.onnx"], "absent.onnx"),
+        (["--size", "720p"], "'720p' is no size: give WIDTHxHEIGHT"),
+        (["--size", "0x720"], "'0x720' is no size"),
     ],
 )
 def test_a_wrong_name_is_an_error_that_names_it(wrong, named, capsys):

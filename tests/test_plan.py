@@ -341,6 +341,14 @@ def test_the_command_line_builds_a_plan(engine_plan, tensorrt, tmp_path, monkeyp
         (["--chekpoint", "a.pt"], "there is no option --chekpoint: did you mean --checkpoint?"),
         (["--plan", "--precision", "fp7"], "--precision is 'fp7': give fp16, fp32, int8"),
         (["a.pt", "b.pt"], "b.pt"),
+        (["--exported", "--out", "x.onnx"], "--out x.onnx is for a checkpoint: leave it out"),
+        (["--plan", "--out", "x.onnx"], "--out x.onnx is for a checkpoint: leave it out"),
+        (["a.pt", "--precision", "fp32"], "--precision fp32 is for --plan: leave it out"),
+        (["--exported", "--min", "64x36"], "--min 64x36 is for --plan: leave it out"),
+        (["a.pt", "--opt", "64x36"], "--opt 64x36 is for --plan: leave it out"),
+        (["a.pt", "--max", "64x36"], "--max 64x36 is for --plan: leave it out"),
+        (["a.pt", "--batch", "2"], "--batch 2 is for --plan: leave it out"),
+        (["a.pt", "--plan", "--min", "0x36"], "'0x36' is no size: give WIDTHxHEIGHT"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_one_line(monkeypatch, capsys, options, error):

@@ -1,5 +1,6 @@
 """How networks learn: losses, windows, the run. Needs the `build` extra."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -17,7 +18,7 @@ onnx = pytest.importorskip("onnx")
 
 from engine.export import load_checkpoint  # noqa: E402
 from engine.exported import network_from_onnx  # noqa: E402
-from engine.training.batches import PHASES, MaterialConfig  # noqa: E402
+from engine.training.batches import PHASES, MaterialConfig, command  # noqa: E402
 from engine.training.losses import (  # noqa: E402
     ENTROPY,
     FINE_ENTROPY,
@@ -310,6 +311,87 @@ def test_fine_tuning_begins_with_the_given_weights(tmp_path):
     )
     key = "base.head.weight"
     assert torch.equal(a["weights"][key], b["latest"][key])
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, capfd):
+    """The one line that a training with these options ends with, called from an empty folder."""
+
+    def line(*options: str) -> str:
+        monkeypatch.setattr("sys.argv", ["train", *options])
+        assert command("engine.training.train", TrainConfig, train, None) == 2
+        (told,) = capfd.readouterr().err.splitlines()
+        return told
+
+    monkeypatch.chdir(tmp_path)
+    return line
+
+
+def test_a_run_is_not_begun_where_one_is_nor_gone_on_with_where_none_is(told):
+    missing = "run/howard.pt does not exist: leave --resume out to begin a run"
+    assert missing in told("run", "--resume")
+    assert not Path("run").exists()
+    Path("run").mkdir()
+    assert missing in told("run", "--resume")
+    Path("run/howard.pt").write_bytes(b"an hour's work")
+    assert "run/howard.pt is of an earlier run: give --resume" in told("run")
+    assert Path("run/howard.pt").read_bytes() == b"an hour's work"
+    several = "--networks", "howard", "context-switching"
+    assert "run/context-switching.pt does not exist" in told("run", *several, "--resume")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["run", "--people", "nobody"], "nobody holds no pictures"),
+        (["run", "--places", "nowhere"], "nowhere holds no pictures"),
+        (["run", "--views", "nowhere"], "nowhere holds no pictures"),
+        (["run", "--start", "nowhere"], "--start nowhere holds neither howard.pt nor howard.onnx"),
+        (["run", "--pack", "no.bin"], "no.bin is no pack: make one with engine.training.pack"),
+        (["run", "--sequence", "2"], "--sequence needs --generator gpu"),
+        (["run", "--device", "abacus"], "torch cannot use --device abacus"),
+        (["run", "--stepps", "3"], "did you mean --steps?"),
+        (["file"], "cannot write file"),
+    ],
+)
+def test_a_training_that_cannot_be_is_one_line(told, options, error):
+    Path("file").touch()
+    assert error in told(*options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_missing_is_one_line(told):
+    assert "torch cannot use --device cuda" in told("run", "--device", "cuda")
+
+
+def test_a_photograph_that_cannot_be_read_is_one_line(told):
+    write_person(Path("people"))
+    Path("places").mkdir()
+    Path("places/bad.jpg").write_bytes(b"not a picture")
+    folders = "--people", "people", "--places", "places", "--cache", "cache"
+    assert "places/bad.jpg is not a readable image" in told("run", *folders)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "error"),
+    [
+        ("train", ["run", "--resume"], "run/howard.pt does not exist"),
+        ("evaluate", ["missing.pt"], "checkpoint missing.pt does not exist"),
+        ("pack", ["out.bin", "--people", "nobody"], "nobody holds no pictures"),
+    ],
+)
+def test_the_commands_of_the_training_end_in_one_line_and_exit_2(tmp_path, module, options, error):
+    done = subprocess.run(
+        [sys.executable, "-m", f"engine.training.{module}", *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"engine.training.{module}: ")
+    assert error in line
+    assert done.returncode == 2
 
 
 def test_a_checkpoint_is_written_whole(tmp_path):

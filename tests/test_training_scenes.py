@@ -9,11 +9,20 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine.training import camera, places, scenes, textures  # noqa: E402
-from engine.training.batches import PHASES, batch_shape, pictures, split, stack  # noqa: E402
+from engine.training.batches import (  # noqa: E402
+    PHASES,
+    MaterialConfig,
+    batch_shape,
+    files_of,
+    pictures,
+    split,
+    stack,
+)
 from engine.training.material import Material  # noqa: E402
 from engine.training.people import People, cut_sides, premultiplied, put, ramp  # noqa: E402
 from engine.training.places import make_place  # noqa: E402
 from engine.training.scenes import Sample, sample  # noqa: E402
+from howard.errors import InputError, InputMissing  # noqa: E402
 from howard.matte.holes import GUESS_PERCENT  # noqa: E402
 from tests.media import write_person  # noqa: E402
 
@@ -268,6 +277,44 @@ def test_people_are_stored_premultiplied_and_cropped(tmp_path):
     assert out.shape[0] < 120
     assert out.shape[1] < 80
     assert (out[..., :3] <= out[..., 3:]).all()
+
+
+def test_a_cut_out_of_16_bits_is_that_of_8(tmp_path):
+    rng = np.random.default_rng(0)
+    rgba = rng.integers(0, 256, (12, 10, 4), np.uint8)
+    rgba[0, 0, 3] = rgba[-1, -1, 3] = 255
+    near = np.clip(rgba * 257.0 + rng.integers(-120, 121, rgba.shape), 0, 65535)
+    pixels = {"8.png": rgba, "16.png": rgba * np.uint16(257), "16.tif": near.astype(np.uint16)}
+    for name, content in pixels.items():
+        cv2.imwrite(str(tmp_path / name), content)
+    of_8, of_16, of_near = (premultiplied(tmp_path / name, 512).astype(int) for name in pixels)
+    assert of_8.max() == 255
+    assert np.array_equal(of_16, of_8)
+    assert np.array_equal(of_near[..., 3], of_8[..., 3])
+    assert np.abs(of_near - of_8).max() <= 1
+
+
+def test_a_cut_out_that_shows_nobody_is_named(tmp_path):
+    pictures = {
+        "empty.png": (np.zeros((8, 8, 4), np.uint8), "is transparent throughout: leave it out"),
+        "opaque.png": (np.zeros((8, 8, 3), np.uint8), "is no image with an alpha channel: give"),
+        "float.tif": (np.ones((8, 8, 4), np.float32), "holds float32: give 8 or 16 bits"),
+    }
+    for name, (pixels, reason) in pictures.items():
+        cv2.imwrite(str(tmp_path / name), pixels)
+        with pytest.raises(InputError, match=f"{name} {reason}"):
+            premultiplied(tmp_path / name, 512)
+
+
+def test_views_may_be_any_pictures_and_must_be_some(tmp_path):
+    texture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    texture = cv2.resize(texture, (320, 240), interpolation=cv2.INTER_CUBIC)
+    for name in ("0.webp", "1.JPEG", "2.tif"):
+        cv2.imwrite(str(tmp_path / name), texture)
+    found, held_out = files_of(MaterialConfig(views=(tmp_path,)))
+    assert len(found.pairs) + len(held_out.pairs) == 6
+    with pytest.raises(InputMissing, match="nowhere holds no pictures"):
+        files_of(MaterialConfig(views=(tmp_path / "nowhere",)))
 
 
 def test_validation_files_are_never_trained_on():

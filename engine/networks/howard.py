@@ -31,9 +31,10 @@ from howard.matte.holes import GUESS_PERCENT
 
 BASE_MULTIPLE = 32
 """Height and width of the small inputs must be multiples of this."""
-HAZE = 0.025
-"""So near to 0 or 1 alpha is that. What the network is sure of it says by 0.005 to 0.04, since its
-loss has no gradient beyond; a studio sees that in a plain background."""
+HAZE = 0.02
+"""So near to 0 or 1 alpha is that, and from three times as far on it is itself. What the network is
+sure of it says by 0.005 to 0.04, since its loss has no gradient beyond; a studio sees that in a
+plain background."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class HowardNetwork(nn.Module):
         logits, hidden, doubt = self.look(small_frame, small_plate, small_coverage)
         step = resize_like(logits[:, 1:], frame)
         logit = self.refinement(frame, plate, logits, step, hidden)
-        return *matte(logit, step, frame, haze=self.haze), doubt
+        return *matte(logit, step, frame, not self.training), doubt
 
     def coarse(
         self, frame: Tensor, plate: Tensor, coverage: Tensor
@@ -180,13 +181,7 @@ class HowardNetwork(nn.Module):
         """The base alone, for its own share of the training; and its step of colours."""
         logits, _, doubt = self.look(frame, plate, coverage)
         step = logits[:, 1:]
-        return *matte(logits[:, :1], step, frame, haze=self.haze), doubt, step
-
-    @property
-    def haze(self) -> float:
-        """Of alpha, cut away: none of it while the network learns, which would learn no more of
-        what is cut."""
-        return 0.0 if self.training else HAZE
+        return *matte(logits[:, :1], step, frame, not self.training), doubt, step
 
     def look(self, frame: Tensor, plate: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the base says of small pictures (see `Base.forward`); if `both_ways`, once it has
@@ -200,15 +195,21 @@ class HowardNetwork(nn.Module):
         return logits, hidden, doubt
 
 
-def matte(logit: Tensor, step: Tensor, frame: Tensor, haze: float) -> tuple[Tensor, Tensor]:
+def matte(logit: Tensor, step: Tensor, frame: Tensor, has_learnt: bool) -> tuple[Tensor, Tensor]:
     """Alpha and foreground from alpha's logit and the coarse `step` = foreground - background.
 
     As frame = alpha F + (1 - alpha) B, F = frame + (1 - alpha) (F - B): the step is smooth where
     the person and the place behind are, so that it may come from the base, and alpha and frame
-    bring the strands. An opaque pixel keeps exactly the frame's colour. Alpha nearer than `haze`
-    to 0 or to 1 is that.
+    bring the strands. An opaque pixel keeps exactly the frame's colour. While the network learns,
+    HAZE stays: from what is cut it would learn no more.
     """
     alpha = torch.sigmoid(logit.float() if torch.is_autocast_enabled(logit.device.type) else logit)
-    if haze:
-        alpha = ((alpha - haze) / (1 - 2 * haze)).clamp(0, 1)
+    if has_learnt:
+        alpha = without_haze(alpha)
     return alpha, (frame + (1 - alpha) * step).clamp(0, 1)
+
+
+def without_haze(alpha: Tensor) -> Tensor:
+    """Alpha in [0, 1], of which what is nearer than HAZE to 0 or to 1 is that."""
+    steep, least = 1.5 * alpha, 1.5 * HAZE
+    return torch.maximum(torch.minimum(alpha, steep - least), steep - 0.5 + least).clamp(0, 1)

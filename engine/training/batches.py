@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from engine.training.material import Material
 from engine.training.people import People
 from engine.training.scenes import PLATES, USELESS_PLATES, Sample, sample
 from engine.training.views import ViewPair, view_pairs
+from howard.command_line import parsed, say
+from howard.errors import HowardError, InputMissing
 from howard.matte.holes import GUESS_PERCENT
 
 HELD_OUT = 20
@@ -37,6 +39,8 @@ LARGEST, EDGE_LARGEST = 750_000, 1_400_000
 used again."""
 PICTURES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
+Config = TypeVar("Config")
+
 
 @dataclass(frozen=True)
 class MaterialConfig:
@@ -53,11 +57,29 @@ class MaterialConfig:
     """Folder for decoded cut-outs."""
 
 
+def command(
+    program: str, kind: type[Config], work: Callable[[Config], object], about: str | None
+) -> int:
+    """Work by a config from the command line; the exit status: 0, or 2 for what the user can mend,
+    told in one line."""
+    import tyro
+
+    try:
+        work(parsed(lambda: tyro.cli(kind, prog=f"python -m {program}", description=about)))
+    except (HowardError, FileNotFoundError) as error:
+        # Of a photograph that a worker could not read, the last line: the others are its traceback.
+        say(f"{program}: {str(error).splitlines()[-1]}")
+        return 2
+    return 0
+
+
 def pictures(folder: Path) -> list[Path]:
-    """The images of a folder, by name. Raises FileNotFoundError if there are none."""
+    """The images of a folder, by name. Raises InputMissing if there are none."""
     found = sorted(f for f in folder.glob("*") if f.suffix.lower() in PICTURES)
     if not found:
-        raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(PICTURES)})")
+        raise InputMissing(
+            f"{folder} holds no pictures ({', '.join(PICTURES)}): give a folder of them"
+        )
     return found
 
 
@@ -84,7 +106,7 @@ def files_of(config: MaterialConfig) -> tuple[Files, Files]:
         Files(split(people, held), split(places, held), []) for held in (False, True)
     )
     for folder in config.views:
-        found = view_pairs(folder)
+        found = view_pairs(pictures(folder))
         cut = int(len(found) * 0.9)
         train.pairs.extend(found[:cut])
         held_out.pairs.extend(found[cut:])

@@ -5,6 +5,7 @@ python -m engine.training.evaluate CHECKPOINT.pt --people DIR --places DIR --vie
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ import torch
 import tyro
 
 from engine.export import load_checkpoint
-from engine.training.batches import MaterialConfig, load_material, stack
+from engine.training.batches import MaterialConfig, command, load_material, stack
 from engine.training.scenes import PLATES, sample
 from engine.training.validate import FIRST_SEED, estimate
 
@@ -53,6 +54,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, tuple[float, float]]:
     return results
 
 
-if __name__ == "__main__":
-    for kind, (mad, mse) in evaluate(tyro.cli(EvaluateConfig)).items():
+def tell(config: EvaluateConfig) -> None:
+    """For people."""
+    for kind, (mad, mse) in evaluate(config).items():
         print(f"{kind:8}  MAD {mad:6.1f}  MSE {mse:6.1f}")
+
+
+if __name__ == "__main__":
+    sys.exit(command("engine.training.evaluate", EvaluateConfig, tell, __doc__))

@@ -10,6 +10,7 @@ from it: `python -m engine.training.train RUN --pack OUT.bin --device cuda`.
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Annotated
 import cv2
 import numpy as np
 
-from engine.training.batches import Files, MaterialConfig, files_of, material_of
+from engine.training.batches import Files, MaterialConfig, command, files_of, material_of
 from engine.training.gpu_material import Picture, Pictures, in_parallel, read_pictures, runs_of
 from engine.training.scenes import Sample
 from engine.training.validate import HeldOut, held_out_scenes
 from engine.training.views import ViewPair
+from howard.errors import ConfigError, InputError
+from howard.write.files import prepare_folder, writing
 
 if TYPE_CHECKING:
     import tyro
@@ -57,7 +60,8 @@ class PackConfig:
 
 
 def pack(config: PackConfig) -> None:
-    """Write the pack with the largest pictures that fit. Raises ValueError if none do."""
+    """Write the pack with the largest pictures that fit. Raises ConfigError if none do."""
+    prepare_folder(config.out.parent)
     files, kept = files_of(config.material)
     found = read_pictures(*files)
     held_out = held_out_entries(held_out_scenes(material_of(kept, config.material.cache)))
@@ -70,7 +74,9 @@ def pack(config: PackConfig) -> None:
             if size(everything) <= config.max_mb * 1e6:
                 write(config.out, everything)
                 return
-    raise ValueError(f"nothing fits into {config.max_mb} MB: raise --max-mb or take fewer pictures")
+    raise ConfigError(
+        f"nothing fits into {config.max_mb} MB: raise --max-mb or take fewer pictures"
+    )
 
 
 def size(contents: Entries) -> int:
@@ -79,12 +85,13 @@ def size(contents: Entries) -> int:
 
 
 def write(out: Path, contents: Entries) -> None:
-    """Whole or not at all."""
+    """Whole or not at all. Raises OutputError."""
     partial = out.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    partial.replace(out)
+    with writing(out):
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        partial.replace(out)
     print(f"{out}: {len(contents)} entries, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -168,9 +175,12 @@ def held_out_entries(scenes: HeldOut) -> Entries:
 
 
 def unpack(file: Path) -> tuple[Pictures, HeldOut]:
-    """What to train on, and the validation's scenes."""
-    with zipfile.ZipFile(file) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
+    """What to train on, and the validation's scenes. Raises InputError."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} is no pack: make one with engine.training.pack") from error
     names = [name for name in contents if not name.endswith(".json")]
     decoded = dict(
         zip(names, in_parallel("unpacking", lambda n: decode(contents[n]), names), strict=True)
@@ -202,6 +212,6 @@ def held_out_scenes_of(decoded: dict[str, Picture]) -> HeldOut:
 
 
 if __name__ == "__main__":
-    import tyro
+    import tyro  # the config's annotations name it
 
-    pack(tyro.cli(PackConfig, description=__doc__))
+    sys.exit(command("engine.training.pack", PackConfig, pack, __doc__))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.training.textures import Image, texture
+from howard.errors import InputError
 
 Foreground = NDArray[np.float32]
 """(H, W, 4) premultiplied RGBA in [0, 1]: premultiplied, so that it can be resampled."""
@@ -88,15 +89,20 @@ def ramp(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float3
 
 def premultiplied(file: Path, side: int) -> NDArray[np.uint8]:
     """Read straight RGBA, return premultiplied RGBA uint8, longest side at most `side`, cropped."""
-    return cropped([scaled(file, side)])[0]
+    return cropped([scaled(file, side)], file)[0]
 
 
 def scaled(file: Path, side: int) -> NDArray[np.uint8]:
-    """Read straight RGBA, return premultiplied RGBA uint8, longest side at most `side`."""
+    """Read straight RGBA of 8 or 16 bits, return premultiplied RGBA uint8, longest side at most
+    `side`. Raises InputError."""
     bgra = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4:
-        raise ValueError(f"{file} is not an image with an alpha channel")
+        raise InputError(f"{file} is no image with an alpha channel: give straight RGBA, as PNG")
+    if bgra.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{file} holds {bgra.dtype}: give 8 or 16 bits a channel, as PNG")
     rgba = bgra[..., [2, 1, 0, 3]].astype(np.float32)
+    if bgra.dtype == np.uint16:
+        rgba /= 257  # 65535 -> 255
     rgba[..., :3] *= rgba[..., 3:] / 255
     scale = side / max(rgba.shape[:2])
     if scale < 1:
@@ -105,9 +111,14 @@ def scaled(file: Path, side: int) -> NDArray[np.uint8]:
     return np.rint(rgba).astype(np.uint8)
 
 
-def cropped(frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Pictures (H, W, 4) of one size, cropped to what is opaque in any of them."""
+def cropped(
+    frames: list[NDArray[np.uint8]], file: Path | str = "a cut-out"
+) -> list[NDArray[np.uint8]]:
+    """Pictures (H, W, 4) of one size, cropped to what is opaque in any of them. Raises InputError,
+    which names `file`, where that is nothing."""
     seen = np.max([frame[..., 3] for frame in frames], 0) > 2
+    if not seen.any():
+        raise InputError(f"{file} is transparent throughout: leave it out")
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return [frame[box] for frame in frames]

@@ -24,6 +24,8 @@ scenes, so that the machine needs torch, NumPy, rich, tyro and any build of Open
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from bisect import bisect
 from collections.abc import Iterable, Iterator
@@ -44,6 +46,7 @@ from engine.training.batches import (
     MaterialConfig,
     Phase,
     Scenes,
+    command,
     files_of,
     load_material,
     material_of,
@@ -55,6 +58,8 @@ from engine.training.material import Material
 from engine.training.memory import keep_freed_memory
 from engine.training.pack import unpack
 from engine.training.validate import HeldOut, Validation
+from howard.errors import ConfigError, DeviceError
+from howard.write.files import prepare_folder
 
 LONGEST_STEP_SECONDS = 20.0
 WARM_UP = 200
@@ -110,6 +115,32 @@ class TrainConfig:
             return self.pack is not None or self.device != "cpu"
         return self.generator == "gpu"
 
+    def validate(self) -> None:
+        """Raises ConfigError, DeviceError."""
+        if self.sequence and not self.on_device:
+            raise ConfigError("--sequence needs --generator gpu: the other makes single frames")
+        check_device(self.device)
+        for name in self.networks:
+            self.check_begin(name)
+
+    def check_begin(self, name: str) -> None:
+        """Raises ConfigError where a network's run cannot begin, or go on, as it was asked for."""
+        checkpoint = self.out / f"{name}.pt"
+        is_there = os.path.isfile(checkpoint)
+        if self.resume and not is_there:
+            raise ConfigError(f"{checkpoint} does not exist: leave --resume out to begin a run")
+        if is_there and not self.resume:
+            raise ConfigError(
+                f"{checkpoint} is of an earlier run: give --resume to go on with it, or another OUT"
+            )
+        if not self.start or self.resume:
+            return
+        if not any(os.path.isfile(self.start / f"{name}{x}") for x in (".pt", ".onnx")):
+            raise ConfigError(
+                f"--start {self.start} holds neither {name}.pt nor {name}.onnx: give OUT of an "
+                "earlier run, or engine/weights"
+            )
+
 
 class Clock:
     """How much of the run is done, in steps or in seconds of work."""
@@ -157,10 +188,17 @@ class Clock:
         return rate * min(1.0, (self.steps + 1) / WARM_UP)
 
 
+def check_device(name: str) -> None:
+    """Raises DeviceError where torch cannot use it."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"torch cannot use --device {name} ({reason}): give cpu") from error
+
+
 def load(config: TrainConfig) -> tuple[Material | DeviceMaterial, Material | HeldOut]:
     """What to train on and what to validate on."""
-    if config.sequence and not config.on_device:
-        raise ValueError("--sequence needs --generator gpu: the other makes single frames")
     if not config.on_device:
         return load_material(config.material)
     if config.pack:
@@ -200,7 +238,9 @@ def source(
 
 
 def train(config: TrainConfig) -> None:
-    """The loop."""
+    """The loop. Raises HowardError for what the user can mend."""
+    config.validate()
+    prepare_folder(config.out)
     keep_freed_memory()
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
@@ -209,15 +249,14 @@ def train(config: TrainConfig) -> None:
     clock = Clock(config)
     material, held_out = load(config)
     for learner in learners:
-        file = config.out / f"{learner.name}.pt"
-        if config.resume and file.exists():
+        if config.resume:
+            file = config.out / f"{learner.name}.pt"
             stored = torch.load(file, map_location=config.device, weights_only=True)
             learner.restore(stored)
             clock = Clock(config, stored["steps"], stored["spent"])
         elif config.start:
             learner.start_from(config.start, source(config, material, PHASES[2], config.seed))
     validation = Validation(held_out, config.device)
-    config.out.mkdir(parents=True, exist_ok=True)
     clock.begun = time.monotonic()
     with Progress() as bar:
         task = bar.add_task("training", total=1.0)
@@ -275,4 +314,4 @@ def save(file: Path, state: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(TrainConfig, description=__doc__))
+    sys.exit(command("engine.training.train", TrainConfig, train, __doc__))

@@ -24,9 +24,9 @@ class ViewPair(NamedTuple):
     coverage: NDArray[np.uint8]
 
 
-def view_pairs(folder: Path, reach: int = 3) -> list[ViewPair]:
-    """Neighbouring views (up to `reach` apart by name) that a homography aligns, both ways."""
-    views = [read_photograph(file) for file in sorted(folder.glob("*.[jp][pn]g"))]
+def view_pairs(files: list[Path], reach: int = 3) -> list[ViewPair]:
+    """Neighbouring views (up to `reach` apart in the list) that a homography aligns, both ways."""
+    views = [read_photograph(file) for file in files]
     sift = cv2.SIFT.create(3000)
     found = [sift.detectAndCompute(cv2.cvtColor(v, cv2.COLOR_RGB2GRAY), None) for v in views]
     pairs = []

@@ -183,7 +183,7 @@ class OpenCVOperations:
             for layer, weight in zip(layers[1:], weights[1:], strict=True):
                 if weight.any():
                     below = below + weight
-                    above = weight / np.maximum(below, LEAST_WEIGHT)
+                    above = np.asarray(weight / np.maximum(below, LEAST_WEIGHT), np.float32)
                     pixels, coverage = laid_over(pixels, coverage, *self.drawn(*layer), above)
                     is_fused = True
         share = cv2.countNonZero(coverage) / coverage.size

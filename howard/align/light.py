@@ -18,7 +18,7 @@ FEWEST_PIXELS = 50
 DARK_LEVEL = 20
 """Below it noise and bias rule the ratio of two levels."""
 GAIN_LIMITS = (0.25, 4.0)
-RATIOS = 93
+RATIOS = 91
 """Bins between the limits, among which the commonest ratio is looked for: 1 lies amid one."""
 SHRINKAGE = 25.0
 """Prior weight, in squared levels, that holds the gain near the ratio of medians where the
