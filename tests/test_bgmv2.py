@@ -1,5 +1,6 @@
 """BackgroundMattingV2: against its published definition, exported, imported, run by name."""
 
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -435,6 +436,12 @@ def test_run_and_build_know_the_same_networks():
 
 def test_the_table_of_published_checkpoints_says_what_the_networks_take():
     table = tomllib.loads(Path("engine/checkpoints.toml").read_text())
+    shipped = table.pop("shipped")
+    assert {Path(entry["file"]) for entry in shipped.values()} == set(
+        Path("engine/weights").glob("*.onnx")
+    )
+    for entry in shipped.values():
+        assert hashlib.sha256(Path(entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert set(table) == {n for n in NETWORKS if not n.startswith("howard")}
     for name, entry in table.items():
         with torch.device("meta"):
