@@ -78,7 +78,7 @@ def runs_of(files: list[Path]) -> list[list[int]]:
 def read_run(files: list[Path], side: int) -> list[Picture]:
     """The frames of a sequence, cropped to what any of them shows."""
     frames = [scaled(file, side) for file in files]
-    return cropped(frames)
+    return cropped(frames, files[0])
 
 
 class Atlas:

@@ -111,11 +111,9 @@ def scaled(file: Path, side: int) -> NDArray[np.uint8]:
     return np.rint(rgba).astype(np.uint8)
 
 
-def cropped(
-    frames: list[NDArray[np.uint8]], file: Path | str = "a cut-out"
-) -> list[NDArray[np.uint8]]:
+def cropped(frames: list[NDArray[np.uint8]], file: Path) -> list[NDArray[np.uint8]]:
     """Pictures (H, W, 4) of one size, cropped to what is opaque in any of them. Raises InputError,
-    which names `file`, where that is nothing."""
+    which names the first's file, where that is nothing."""
     seen = np.max([frame[..., 3] for frame in frames], 0) > 2
     if not seen.any():
         raise InputError(f"{file} is transparent throughout: leave it out")
