@@ -69,7 +69,7 @@ def test_a_word_like_no_other_lists_what_there_is(capsys):
         (["run", "a", "b", "--out", "c"], "there is no option --out"),
         (["run", "a", "b", "c", "-overwrite"], "--overwrite"),
         (["run", "a", "", "c"], "an argument is empty"),
-        (["run", "a", "b", "c", "--debug="], "an argument is empty"),
+        (["run", "a", "b", "c", "--debug="], "--debug is empty"),
         (["run", "a", "b", "c", "--resume"], "the same command goes on by itself"),
         (["--versoin"], "did you mean --version?"),
         ([], "there is no command"),

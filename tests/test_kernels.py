@@ -588,7 +588,7 @@ def test_the_source_holds_what_it_includes():
 def test_without_cupy_the_error_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     cuda.loaded.cache_clear()
-    with pytest.raises(DeviceError, match="pip install 'cupy"):
+    with pytest.raises(DeviceError, match=r"pip install '\.\[gpu\]"):
         cuda.cupy()
 
 

@@ -49,8 +49,10 @@ def check_words(arguments: Sequence[str]) -> None:
     """ConfigError for a misspelt command or option that names the nearest."""
     command, *rest = arguments or [""]
     options = list(takewhile(lambda word: word != "--", rest))  # behind it, all are paths
-    if "" in rest or any(word.startswith("--") and word.endswith("=") for word in options):
-        raise ConfigError("an argument is empty: is a variable of the shell not set?")
+    bare = [word[:-1] for word in options if word.startswith("--") and word.endswith("=")]
+    if "" in rest or bare:
+        which = bare[0] if bare else "an argument"
+        raise ConfigError(f"{which} is empty: is a variable of the shell not set?")
     if command in ("-h", "--help"):
         return
     if command not in COMMANDS:
