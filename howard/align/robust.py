@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -110,11 +112,11 @@ def rigid_matches(plate: Points, frame: Points, threshold: float) -> NDArray[np.
     return rigid if rigid.sum() >= max(FEWEST_RIGID, RIGID_SHARE * len(plate)) else None
 
 
-def is_mirrored(plate: Points, frame: Points, reach: float) -> bool:
-    """Whether an affine map that most matches agree on, within `reach` pixels, turns the place
-    inside out: an epipolar geometry explains a mirror image as well as it does the place."""
+def agreed(estimate: Callable[..., Any], plate: Points, frame: Points, reach: float) -> Any:
+    """The map of one of OpenCV's kinds that most matches agree on, within `reach` pixels, or None;
+    and which do. The same every time."""
     cv2.setRNGSeed(0)
-    affine, _ = cv2.estimateAffine2D(
+    return estimate(
         plate,
         frame,
         method=cv2.RANSAC,
@@ -122,6 +124,12 @@ def is_mirrored(plate: Points, frame: Points, reach: float) -> bool:
         maxIters=ROUNDS,
         confidence=CERTAINTY,
     )
+
+
+def is_mirrored(plate: Points, frame: Points, reach: float) -> bool:
+    """Whether an affine map that most matches agree on, within `reach` pixels, turns the place
+    inside out: an epipolar geometry explains a mirror image as well as it does the place."""
+    affine, _ = agreed(cv2.estimateAffine2D, plate, frame, reach)
     return affine is not None and bool(np.linalg.det(affine[:, :2]) < 0)
 
 
@@ -130,15 +138,7 @@ def as_a_whole(
 ) -> Found | None:
     """Least squares over the matches within `reach` pixels of a common similarity; the similarity
     itself where the homography cannot be believed."""
-    cv2.setRNGSeed(0)
-    found, agree = cv2.estimateAffinePartial2D(
-        plate,
-        frame,
-        method=cv2.RANSAC,
-        ransacReprojThreshold=reach,
-        maxIters=ROUNDS,
-        confidence=CERTAINTY,
-    )
+    found, agree = agreed(cv2.estimateAffinePartial2D, plate, frame, reach)
     if found is None:
         return None
     near = np.asarray(agree).ravel() > 0
