@@ -1,10 +1,12 @@
 """How networks learn: losses, windows, the run. Needs the `build` extra."""
 
 import os
+import pickle
 import platform
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,10 @@ onnx = pytest.importorskip("onnx")
 
 from engine.export import load_checkpoint  # noqa: E402
 from engine.exported import network_from_onnx  # noqa: E402
+from engine.networks import HowardNetwork  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, command  # noqa: E402
+from engine.training.checkpoints import save  # noqa: E402
+from engine.training.config import TrainConfig  # noqa: E402
 from engine.training.losses import (  # noqa: E402
     ENTROPY,
     FINE_ENTROPY,
@@ -29,7 +34,7 @@ from engine.training.losses import (  # noqa: E402
     outline_loss,
 )
 from engine.training.precision import autocast, cpu_has_bfloat16  # noqa: E402
-from engine.training.train import TrainConfig, load, save, source, train  # noqa: E402
+from engine.training.train import load, source, train  # noqa: E402
 from engine.training.unfold import unfolded  # noqa: E402
 from engine.training.windows import WINDOWS, WITHIN, Windows, chosen_places, windows  # noqa: E402
 from howard.matte import default_weights  # noqa: E402
@@ -338,6 +343,69 @@ def test_a_run_is_not_begun_where_one_is_nor_gone_on_with_where_none_is(told):
     assert Path("run/howard.pt").read_bytes() == b"an hour's work"
     several = "--networks", "howard", "context-switching"
     assert "run/context-switching.pt does not exist" in told("run", *several, "--resume")
+
+
+class Code:
+    """Makes a folder where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("hacked",)
+
+
+def saved(stored: object) -> bytes:
+    file = BytesIO()
+    torch.save(stored, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (["run", "--resume"], "put a copy of it in its place, or begin with another OUT"),
+        (["new", "--start", "run"], "give OUT of an earlier run, or engine/weights"),
+    ],
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(lambda: b"", id="empty"),
+        pytest.param(lambda: b"an hour's work", id="text"),
+        pytest.param(lambda: saved(HowardNetwork().state_dict())[:100_000], id="truncated"),
+        pytest.param(lambda: saved(torch.zeros(1)), id="no parts"),
+        pytest.param(lambda: saved(Code()), id="code in a zip"),
+        pytest.param(lambda: pickle.dumps(Code()), id="code"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line_without_advice_to_run_it(told, content, options, remedy):
+    Path("run").mkdir()
+    Path("run/howard.pt").write_bytes(content())
+    line = told(*options)
+    assert line.endswith(f"run/howard.pt is damaged, or no checkpoint: {remedy}")
+    assert not Path("hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        ({"weights": {"some": torch.zeros(1)}}, "Missing key(s) in state_dict"),
+        ({"weights": torch.zeros(1)}, "dict"),
+        ({"network": "howard"}, "weights"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_one_line(told, stored, reason):
+    Path("run").mkdir()
+    torch.save(stored, "run/howard.pt")
+    for options in (["run", "--resume"], ["new", "--start", "run"]):
+        line = told(*options)
+        assert "run/howard.pt does not fit howard (" in line
+        assert reason in line
+
+
+def test_a_run_does_not_go_on_from_its_best_weights(told):
+    Path("run").mkdir()
+    stored = {"network": "howard", "weights": HowardNetwork().state_dict(), "steps": 3}
+    torch.save(stored, "run/howard.pt")
+    assert "run/howard.pt does not fit howard ('latest'): put a copy" in told("run", "--resume")
 
 
 @pytest.mark.parametrize(

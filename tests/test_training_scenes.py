@@ -1,5 +1,6 @@
 """What networks learn from: people, places, scenes, batches. Needs the `build` extra."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -43,6 +44,40 @@ def test_people_of_one_name_in_two_folders_are_two(tmp_path):
     rng, cache = np.random.default_rng(0), tmp_path / "cache"
     red, blue = (People([folder / "0.png"], cache).pick(rng)[0, 0, :3] for folder in folders)
     assert (red.tolist(), blue.tolist()) == ([255, 0, 0], [0, 0, 255])
+
+
+def test_a_person_is_decoded_anew_where_the_file_is_another(tmp_path):
+    """Though it be of the same name and age, as what comes from an archive often is."""
+    file, cache = tmp_path / "0.png", tmp_path / "cache"
+    seen = []
+    for side in (4, 6):
+        cv2.imwrite(str(file), np.full((side, side, 4), 255, np.uint8))
+        os.utime(file, (1, 1))
+        seen.append(People([file], cache).pick(np.random.default_rng(0)).shape[0])
+    assert seen == [4, 6]
+
+
+def test_a_person_is_decoded_anew_where_that_is_done_otherwise(tmp_path, monkeypatch):
+    """Else a cut-out of 16 bits would stay as it was taken before."""
+    file, cache = write_person(tmp_path), tmp_path / "cache"
+    before = People([file], cache).files
+    assert People([file], cache).files == before
+    monkeypatch.setattr("engine.training.people.VERSION", 0)
+    assert People([file], cache).files != before
+
+
+def test_half_a_person_is_not_taken_for_one(tmp_path, monkeypatch):
+    def interrupted(path, pixels):
+        np.lib.format.write_array(path.open("wb"), pixels[:4])
+        raise KeyboardInterrupt
+
+    file, cache = write_person(tmp_path), tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            People([file], cache)
+    whole = People([file], cache).pick(np.random.default_rng(0))
+    assert np.array_equal(whole, premultiplied(file, 768))
 
 
 def test_a_market_is_bright_and_full_of_detail():
@@ -315,6 +350,22 @@ def test_views_may_be_any_pictures_and_must_be_some(tmp_path):
     assert len(found.pairs) + len(held_out.pairs) == 6
     with pytest.raises(InputMissing, match="nowhere holds no pictures"):
         files_of(MaterialConfig(views=(tmp_path / "nowhere",)))
+
+
+def test_views_of_which_no_two_can_be_aligned_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        cells = rng.integers(0, 256, (24, 32, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.resize(cells, (320, 240)))
+    with pytest.raises(InputError, match=f"{tmp_path} holds no two .* can be aligned: give views"):
+        files_of(MaterialConfig(views=(tmp_path,)))
+
+
+def test_a_single_pair_of_views_is_learnt_from(tmp_path, monkeypatch):
+    (tmp_path / "0.png").touch()
+    monkeypatch.setattr("engine.training.batches.view_pairs", lambda files: ["pair"])
+    found, held_out = files_of(MaterialConfig(views=(tmp_path,)))
+    assert (found.pairs, held_out.pairs) == (["pair"], [])
 
 
 def test_validation_files_are_never_trained_on():

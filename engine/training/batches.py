@@ -18,7 +18,7 @@ from engine.training.people import People
 from engine.training.scenes import PLATES, USELESS_PLATES, Sample, sample
 from engine.training.views import ViewPair, view_pairs
 from howard.command_line import parsed, say
-from howard.errors import HowardError, InputMissing
+from howard.errors import HowardError, InputError, InputMissing
 from howard.matte.holes import GUESS_PERCENT
 
 HELD_OUT = 20
@@ -100,14 +100,19 @@ class Files(NamedTuple):
 
 def files_of(config: MaterialConfig) -> tuple[Files, Files]:
     """Everything that the config names, for training and for validation; of each view folder the
-    last tenth is held out."""
+    last tenth is held out. Raises InputError for one of which no two views can be aligned."""
     people, places = (pictures(f) if f else [] for f in (config.people, config.places))
     train, held_out = (
         Files(split(people, held), split(places, held), []) for held in (False, True)
     )
     for folder in config.views:
         found = view_pairs(pictures(folder))
-        cut = int(len(found) * 0.9)
+        if not found:
+            raise InputError(
+                f"{folder} holds no two pictures, near one another by name, that can be aligned: "
+                "give views of one place from neighbouring viewpoints"
+            )
+        cut = max(1, int(len(found) * 0.9))
         train.pairs.extend(found[:cut])
         held_out.pairs.extend(found[cut:])
     return train, held_out

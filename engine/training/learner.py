@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.networks import TRAINABLE, ContextSwitching, HowardNetwork, Network, network_for
 from engine.training.batches import Phase
+from engine.training.checkpoints import taking_up
 from engine.training.losses import matting_loss, outline_loss, temporal_loss
 from engine.training.precision import autocast
 from engine.training.windows import Windows, refinement_loss
@@ -99,7 +100,7 @@ class Learner:
 
     def start_from(self, folder: Path, batches: Iterator[tuple[Tensor, ...]]) -> None:
         """The weights of a checkpoint there alone; else of an ONNX file, with the statistics of
-        these batches."""
+        these batches. Raises WeightsError."""
         checkpoint = folder / f"{self.name}.pt"
         if not checkpoint.exists():
             # Here, since it needs onnx, which a machine that trains need not have.
@@ -107,10 +108,11 @@ class Learner:
 
             some = islice(batches, STATISTICS_FROM)
             return self.teach(unfolded(folder / f"{self.name}.onnx", self.name, some, self.device))
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["weights"]
-        self.teach(network_for(self.name, weights))
-        self.network.load_state_dict(weights)
-        self.average.load_state_dict(weights)
+        with taking_up(checkpoint, "give OUT of an earlier run, or engine/weights") as stored:
+            weights = stored["weights"]
+            self.teach(network_for(self.name, weights))
+            self.network.load_state_dict(weights)
+            self.average.load_state_dict(weights)
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from engine.training.textures import Image, texture
 from howard.errors import InputError
 
+VERSION = 2
+"""Of how cut-outs are decoded (`premultiplied`): raise it with a change, for no cache to keep what
+was decoded before."""
 Foreground = NDArray[np.float32]
 """(H, W, 4) premultiplied RGBA in [0, 1]: premultiplied, so that it can be resampled."""
 CUT_SHARE = 0.05
@@ -36,7 +40,9 @@ class People:
         for file in files:
             stored = cache / f"{file.stem}_{side}_{fingerprint(file)}.npy"
             if not stored.exists():
-                np.save(stored, premultiplied(file, side))
+                partial = stored.with_suffix(f".{os.getpid()}.npy")
+                np.save(partial, premultiplied(file, side))
+                partial.replace(stored)
             self.files.append(stored)
 
     def __len__(self) -> int:
@@ -51,9 +57,11 @@ class People:
 
 
 def fingerprint(file: Path) -> str:
-    """Of where it lies and when it was written: another folder may have a file of its name."""
-    written = file.stat().st_mtime_ns
-    return hashlib.sha256(f"{file.resolve()} {written}".encode()).hexdigest()[:12]
+    """Of where it lies, its size, when it was written, and how it is decoded: another folder may
+    have a file of its name, and what replaces it may be as old."""
+    found = file.stat()
+    key = f"{VERSION} {file.resolve()} {found.st_size} {found.st_mtime_ns}"
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def recoloured(

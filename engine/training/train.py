@@ -24,26 +24,19 @@ scenes, so that the machine needs torch, NumPy, rich, tyro and any build of Open
 from __future__ import annotations
 
 import math
-import os
 import sys
-import time
-from bisect import bisect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import torch
-import tyro
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from engine.training.batches import (
     PHASES,
-    MaterialConfig,
     Phase,
     Scenes,
     command,
@@ -51,150 +44,21 @@ from engine.training.batches import (
     load_material,
     material_of,
 )
-from engine.training.gpu_material import PROCEDURAL, DeviceMaterial, read_pictures
+from engine.training.checkpoints import save, taking_up
+from engine.training.clock import Clock
+from engine.training.config import TrainConfig
+from engine.training.gpu_material import DeviceMaterial, read_pictures
 from engine.training.gpu_scenes import gpu_batches
 from engine.training.learner import Learner
 from engine.training.material import Material
 from engine.training.memory import keep_freed_memory
 from engine.training.pack import unpack
 from engine.training.validate import HeldOut, Validation
-from howard.errors import ConfigError, DeviceError
 from howard.write.files import prepare_folder
 
-LONGEST_STEP_SECONDS = 20.0
-WARM_UP = 200
-"""Steps in which the learning rate rises."""
-EDGE_RATE = 3.0
-"""Learning rate of the refinement alone, over that of the rest: it is small, and learns late."""
 REPORT_EVERY = 100
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder for checkpoints and validation pictures."""
-    networks: tuple[Literal["howard", "context-switching"], ...] = ("howard",)
-    """`howard-fast` is `howard` used otherwise, and exported from the same checkpoint."""
-    material: tyro.conf.OmitArgPrefixes[MaterialConfig] = field(default_factory=MaterialConfig)
-    minutes: float = 120.0
-    steps: int = 0
-    """Length of the run in steps instead of minutes, if not 0."""
-    people_share: float = 0.3
-    """Share of the run in which half of the plates are of no use."""
-    base_share: float = 0.5
-    """Share of the run in which the base is trained alone, that one included."""
-    edges_share: float = 0.15
-    """Share of the run, at its end, in which the refinement is trained alone."""
-    batch: int = 8
-    """Scenes of 224 x 224; fewer of larger ones."""
-    learning_rate: float = 1.5e-3
-    validate_every: int = 500
-    """Steps between validations."""
-    threads: int = 2
-    workers: int = 1
-    seed: int = 1
-    start: Path | None = None
-    """OUT of an earlier run, or a folder of ONNX files (engine/weights), to begin with."""
-    resume: bool = False
-    """Go on with the run in OUT that was interrupted."""
-    device: str = "cpu"
-    generator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where scenes are made: workers on the CPU, or batches in torch on the device; by itself the
-    latter if the device is not the CPU, or with `--pack`."""
-    pack: Path | None = None
-    """Packed people, places, views and held-out scenes, instead of the folders."""
-    sequence: int = 0
-    """Frames of the clips that the batches hold, if not 0; from the gpu generator alone."""
-    drawn: int = PROCEDURAL
-    """Textures and silhouettes that the gpu generator draws before it begins."""
-
-    @property
-    def on_device(self) -> bool:
-        """Whether scenes are made in torch."""
-        if self.generator == "auto":
-            return self.pack is not None or self.device != "cpu"
-        return self.generator == "gpu"
-
-    def validate(self) -> None:
-        """Raises ConfigError, DeviceError."""
-        if self.sequence and not self.on_device:
-            raise ConfigError("--sequence needs --generator gpu: the other makes single frames")
-        check_device(self.device)
-        for name in self.networks:
-            self.check_begin(name)
-
-    def check_begin(self, name: str) -> None:
-        """Raises ConfigError where a network's run cannot begin, or go on, as it was asked for."""
-        checkpoint = self.out / f"{name}.pt"
-        is_there = os.path.isfile(checkpoint)
-        if self.resume and not is_there:
-            raise ConfigError(f"{checkpoint} does not exist: leave --resume out to begin a run")
-        if is_there and not self.resume:
-            raise ConfigError(
-                f"{checkpoint} is of an earlier run: give --resume to go on with it, or another OUT"
-            )
-        if not self.start or self.resume:
-            return
-        if not any(os.path.isfile(self.start / f"{name}{x}") for x in (".pt", ".onnx")):
-            raise ConfigError(
-                f"--start {self.start} holds neither {name}.pt nor {name}.onnx: give OUT of an "
-                "earlier run, or engine/weights"
-            )
-
-
-class Clock:
-    """How much of the run is done, in steps or in seconds of work."""
-
-    def __init__(self, config: TrainConfig, steps: int = 0, spent: float = 0.0) -> None:
-        self.config, self.steps, self.spent = config, steps, spent
-        self.begun = time.monotonic()
-
-    @property
-    def progress(self) -> float:
-        if self.config.steps:
-            return self.steps / self.config.steps
-        return self.spent / (self.config.minutes * 60)
-
-    @property
-    def phase(self) -> Phase:
-        base = min(self.config.base_share, self.edges)
-        people = min(self.config.people_share, base)
-        return PHASES[bisect((people, base, self.edges), self.progress)]
-
-    @property
-    def edges(self) -> float:
-        """From where on the refinement learns alone."""
-        return 1 - self.config.edges_share
-
-    def tick(self) -> None:
-        now = time.monotonic()
-        self.spent += min(now - self.begun, LONGEST_STEP_SECONDS)
-        self.begun = now
-        self.steps += 1
-
-    @property
-    def part(self) -> float:
-        """How much of what the learning rate falls over is done: of all before the refinement
-        learns alone, then of that."""
-        if self.phase.frozen:
-            return min(1.0, (self.progress - self.edges) / self.config.edges_share)
-        return min(1.0, self.progress / self.edges)
-
-    def learning_rate(self) -> float:
-        """Cosine over the run after a warm-up; and once more while the refinement learns alone."""
-        highest = EDGE_RATE if self.phase.frozen else 1.0
-        falling = 0.5 + 0.5 * math.cos(math.pi * self.part) + 0.01
-        rate = self.config.learning_rate * highest * falling
-        return rate * min(1.0, (self.steps + 1) / WARM_UP)
-
-
-def check_device(name: str) -> None:
-    """Raises DeviceError where torch cannot use it."""
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"torch cannot use --device {name} ({reason}): give cpu") from error
+MEND = "put a copy of it in its place, or begin with another OUT"
+"""What helps where a run cannot go on."""
 
 
 def load(config: TrainConfig) -> tuple[Material | DeviceMaterial, Material | HeldOut]:
@@ -246,18 +110,10 @@ def train(config: TrainConfig) -> None:
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(0)  # its thread pool does not survive the fork of the data workers
     learners = [Learner(name, config.device, config.sequence) for name in config.networks]
-    clock = Clock(config)
     material, held_out = load(config)
-    for learner in learners:
-        if config.resume:
-            file = config.out / f"{learner.name}.pt"
-            stored = torch.load(file, map_location=config.device, weights_only=True)
-            learner.restore(stored)
-            clock = Clock(config, stored["steps"], stored["spent"])
-        elif config.start:
-            learner.start_from(config.start, source(config, material, PHASES[2], config.seed))
+    clock = begun(config, learners, material)
     validation = Validation(held_out, config.device)
-    clock.begun = time.monotonic()
+    clock.start()
     with Progress() as bar:
         task = bar.add_task("training", total=1.0)
         recent: list[list[Tensor]] = []
@@ -282,6 +138,22 @@ def train(config: TrainConfig) -> None:
                 return
 
 
+def begun(
+    config: TrainConfig, learners: list[Learner], material: Material | DeviceMaterial
+) -> Clock:
+    """The run's clock, with the learners as an earlier run or `--start` left them, if there is one.
+    Raises WeightsError."""
+    clock = Clock(config)
+    for learner in learners:
+        if config.resume:
+            with taking_up(config.out / f"{learner.name}.pt", MEND) as stored:
+                learner.restore(stored)
+                clock = Clock(config, stored["steps"], stored["spent"])
+        elif config.start:
+            learner.start_from(config.start, source(config, material, PHASES[2], config.seed))
+    return clock
+
+
 def report(clock: Clock, learners: list[Learner], recent: list[list[Tensor]]) -> None:
     """One line for the log."""
     means = torch.stack([torch.stack(step) for step in recent]).mean(0).tolist()
@@ -304,13 +176,6 @@ def check(out: Path, learner: Learner, validation: Validation, clock: Clock, joi
         save(out / f"{learner.name}-best.pt", {**small, "steps": clock.steps})
     state = {**learner.state(), "steps": clock.steps, "spent": clock.spent}
     save(out / f"{learner.name}.pt", state)
-
-
-def save(file: Path, state: dict[str, Any]) -> None:
-    """Write the checkpoint whole or not at all."""
-    partial = file.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(file)
 
 
 if __name__ == "__main__":
