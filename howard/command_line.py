@@ -71,6 +71,11 @@ def say(line: str) -> None:
         drop(2)
 
 
+def with_notes(line: str, error: BaseException) -> str:
+    """The line and what was noted on the error, how to go on, as one."""
+    return "; ".join([line, *getattr(error, "__notes__", ())])
+
+
 def drop(*descriptors: int) -> None:
     """Lose what is still to be flushed there: at the end of the process it would fail again."""
     for descriptor in descriptors:

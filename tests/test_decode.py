@@ -413,6 +413,13 @@ def test_a_glob_pattern(tmp_path):
     assert numbers(tmp_path / "plates" / "*.jpg") == [0, 1, 2]
 
 
+@pytest.mark.parametrize("pattern", ["s*.png", "s%d.png"])
+def test_a_folder_named_like_a_pattern_is_that_folder(tmp_path, pattern):
+    folder = tmp_path / "take [1] 100%d *"
+    write_numbered_images(folder, ["s1.png", "s2.png"])
+    assert numbers(folder / pattern) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("names", "there"),
     [
@@ -638,7 +645,7 @@ def test_exif_orientation_is_honoured(tmp_path, orientation, name):
 
 
 @pytest.mark.parametrize("name", ["photo", "camera.avi"])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("orientation", EXIF_LOOKS)
 def test_exif_is_honoured_where_ffmpeg_reads_it(tmp_path, orientation, name):
     """A photograph that is not named so, and the videos of digital cameras."""
     path, data = tmp_path / name, turned_jpeg(orientation)
@@ -773,6 +780,53 @@ def test_a_broken_image_is_named(tmp_path, content, told, capfd):
     with pytest.raises(InputError, match=rf"plate\.png {told}; export or copy it again"):
         open_video(tmp_path / "plate.png")
     assert capfd.readouterr().err == ""
+
+
+def damaged_within(jpeg: bytes) -> bytes:
+    """As a disk leaves it that has lost a sector."""
+    middle = len(jpeg) // 2
+    return jpeg[:middle] + bytes(512) + jpeg[middle + 512 :]
+
+
+def noisy_jpegs(count: int, *parameters: int) -> list[bytes]:
+    options = [cv2.IMWRITE_JPEG_QUALITY, 50, *parameters]
+    encoded = (cv2.imencode(".jpg", frame, options)[1] for frame in noisy_frames(count))
+    return [jpeg.tobytes() for jpeg in encoded]
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_jpegs_that_are_damaged_within_are_told_once(tmp_path, progressive):
+    for number, jpeg in enumerate(noisy_jpegs(5, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)):
+        damaged = number in (1, 3)
+        (tmp_path / f"{number}.jpg").write_bytes(damaged_within(jpeg) if damaged else jpeg)
+    with closing(open_video(tmp_path)) as reader:
+        assert len(list(reader)) == len(list(reader.sample(9))) == len(list(reader)) == 5
+        (told,) = reader.warnings
+        assert told.startswith(f"{tmp_path} holds 2 pictures that are damaged")
+        assert "the first of them 1.jpg" in told
+
+
+def test_a_still_that_is_damaged_within_is_told(tmp_path):
+    (tmp_path / "plate.jpg").write_bytes(damaged_within(noisy_jpegs(1)[0]))
+    frames, (told,) = read(tmp_path / "plate.jpg")
+    assert len(frames) == 1
+    assert told.startswith(f"{tmp_path / 'plate.jpg'} is damaged")
+
+
+@pytest.mark.parametrize("after", [b"", bytes(4096), b"note" * 99, noisy_jpegs(1)[0]])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411),
+        (cv2.IMWRITE_JPEG_OPTIMIZE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 3),
+        (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_QUALITY, 100),
+    ],
+)
+def test_whole_jpegs_are_not_called_damaged(tmp_path, parameters, after):
+    """Nor what has something behind its picture, as have those of many phones."""
+    (tmp_path / "plate.jpg").write_bytes(noisy_jpegs(1, *parameters)[0] + after)
+    assert read(tmp_path / "plate.jpg")[1] == []
 
 
 def test_an_empty_image_of_a_sequence_is_named_before_the_others_are_read(tmp_path):

@@ -17,6 +17,7 @@ from howard.decode import open_video
 from howard.decode.video import VideoFile
 from howard.engine import ranges
 from howard.engine.__main__ import main
+from howard.engine.advice import AGAIN
 from howard.engine.children import Child, gpu_seats
 from howard.engine.commands import parse
 from howard.engine.progress import Progress
@@ -130,6 +131,7 @@ def test_two_processes_make_what_one_makes(videos, whole, tmp_path):
     assert (progress.total, progress.done) == (FRAMES, FRAMES)
     here, there = report(tmp_path), report(whole)
     assert here["run"] == there["run"]
+    assert done.device == there["run"]["device"]
     assert indices(tmp_path) == list(range(FRAMES))
     assert here["frames"][0].keys() == there["frames"][0].keys()
     assert here["totals"].keys() == there["totals"].keys()
@@ -294,6 +296,24 @@ def test_how_a_process_ended_is_told(videos, tmp_path, monkeypatch, does, error,
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(error, match=told):
         shared(videos, tmp_path / "out")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "does", ["kill -9 $$", f"echo 'howard: no room; {AGAIN}: it goes on from there' >&2; exit 2"]
+)
+def test_after_what_ended_a_process_the_parents_command_is_advised(
+    videos, tmp_path, monkeypatch, does, overwrite
+):
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(HowardError) as ended:
+        shared(videos, tmp_path / "out", overwrite=overwrite)
+    option = ", without --overwrite" if overwrite else ""
+    assert ended.value.__notes__ == [f"{AGAIN}{option}: it goes on from there"]
+    assert AGAIN not in str(ended.value)
 
 
 def test_weights_that_are_not_there_are_one_line_where_parts_are_left(videos, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The whole program: two videos in, RGBA pictures and a report out."""
 
+import errno
 import json
 import os
 import signal
@@ -102,6 +103,8 @@ def test_the_report_tells_of_every_frame(finished):
     assert totals["frames"] == returned.frames == 6
     assert totals["frames_per_second"] == pytest.approx(6 / totals["seconds"], rel=0.05)
     assert totals["peak_memory_mb"] > 50
+    assert (returned.device, stored["run"]["device"]) == ("cpu", "cpu")
+    assert "device" not in totals
 
 
 def test_the_frames_keep_their_times(finished):
@@ -395,27 +398,40 @@ def test_the_shot_is_not_its_own_clean_plate(videos, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_is_one_error_and_whole_files_stay(videos, tmp_path, monkeypatch, capsys):
-    import errno
+FULL_DISKS = {  # whether --overwrite is given, files before the disk is full, what is advised
+    "later": ([], 3, "again: it goes on from there"),
+    "at once": ([], 0, "again: it goes on from there"),
+    "later, overwriting": (["--overwrite"], 3, "again, without --overwrite: it goes on from there"),
+    "at once, overwriting": (["--overwrite"], 0, "again"),
+}
 
+
+@pytest.mark.parametrize("case", FULL_DISKS)
+def test_a_full_disk_is_one_error_that_says_what_helps(videos, tmp_path, monkeypatch, capsys, case):
     from howard.write import files
 
+    options, room, advice = FULL_DISKS[case]
+    if options:
+        run(RunConfig(*videos, tmp_path, bit_depth=16, frames=":1"))
     real, count = files.os.replace, []
 
     def replace(source, target):
-        count.extend([target] * (target.suffix == ".png"))
-        if len(count) > 2:
+        count.append(target)
+        if len(count) > room:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(source, target)
 
     monkeypatch.setattr(files.os, "replace", replace)
-    assert main(["run", *map(str, videos), str(tmp_path)]) == 2
+    words = ["run", *map(str, videos), str(tmp_path)]
+    assert main([*words, *options]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "No space left" in error
-    assert "again" in error
-    assert len(pictures(tmp_path)) == 2
+    assert error.endswith(
+        f"No space left on device: free some space; run the same command {advice}"
+    )
+    made = len(pictures(tmp_path))
     monkeypatch.undo()
-    assert run(RunConfig(*videos, tmp_path)).resumed == 2
+    assert main([*words, *(() if "without" in advice else options)]) == 0
+    assert report(tmp_path)["totals"]["resumed"] == made
 
 
 def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(tmp_path):
@@ -433,7 +449,7 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(tmp_path):
     child.send_signal(signal.SIGINT)
     _, error = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "goes on from there" in error
+    assert "whole; run the same command again: it goes on from there" in error
     assert "Traceback" not in error
     done = len(pictures(out))
     assert 3 <= done < 200

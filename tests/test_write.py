@@ -593,9 +593,7 @@ def test_a_full_disk(tmp_path):
     assert isinstance(error, OutputError)
     assert error.errno == errno.ENOSPC
     assert str(error) == (
-        f"cannot write {tmp_path}/000012.png: No space left on device: "
-        "free some space and run the same command again, without --overwrite: it goes on from "
-        "there"
+        f"cannot write {tmp_path}/000012.png: No space left on device: free some space"
     )
     assert names(tmp_path) == {"000007.png", "000010.png", "000011.png"}, "nothing unfinished"
     assert frame_path(tmp_path, 7).read_bytes() == b"of an earlier run"
@@ -763,6 +761,17 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, code, remedy):
     assert caught.value.errno == code
     assert str(caught.value).startswith(f"cannot write {tmp_path}: {os.strerror(code)}: ")
     assert remedy in str(caught.value)
+
+
+def test_nothing_is_left_of_looking_into_a_folder_on_a_full_disk(tmp_path, monkeypatch):
+    def write(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(OutputError):
+        open_writer(tmp_path, 1, ignore)
+    assert names(tmp_path) == set()
 
 
 def test_importing_the_contract_is_light():

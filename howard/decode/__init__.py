@@ -1,12 +1,12 @@
 """Decode: a video, a folder or pattern of images, or one image -> frames, in order.
 
 This module is the stage's contract. `cpu.py` finds out what a path names. Video files:
-`container.py` opens them, `packets.py` lists where their frames are, `decoding.py` decodes
-(PyAV), `damage.py` says what is missing, `colour.py` makes upright RGB of it, and `video.py`
-puts these together. `images.py` reads images (OpenCV; `tiff.py` tells what it would read wrong).
-`ahead.py` does it all a few frames in advance. `bars.py` cuts black bars off. `gpu.py` is the
-reader whose frames lie on the GPU: decoded there (`nvdec.py`, DALI), or uploaded (`upload.py`), as
-they are stored where kernels make RGB of that (`planes.py`).
+`container.py` opens them, `packets.py` lists where their frames are, `decoding.py` decodes (PyAV),
+`damage.py` says what is missing, `colour.py` makes upright RGB of it, and `video.py` puts these
+together. `images.py` reads images (OpenCV; `tiff.py` tells what it would read wrong, `jpeg.py` what
+it would guess). `ahead.py` does it all a few frames in advance. `bars.py` cuts black bars off.
+`gpu.py` is the reader whose frames lie on the GPU: decoded there (`nvdec.py`, DALI), or uploaded
+(`upload.py`), as they are stored where kernels make RGB of that (`planes.py`).
 """
 
 from __future__ import annotations

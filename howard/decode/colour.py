@@ -6,7 +6,6 @@ transfer are left alone: RGB here means the video's own R'G'B', and HDR is not t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ import av
 import cv2
 import numpy as np
 from av.buffer import Buffer
+from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -184,14 +184,20 @@ def rgb_from_ycbcr(matrix: Colorspace, is_full_range: bool) -> NDArray[np.float3
     return np.column_stack([weights, -weights @ [black, 128, 128]]).astype(np.float32)
 
 
+def _unnamed(cls: type[Type], value: object) -> Type:
+    """A kind of side data that PyAV 18 does not know, such as EXIF: beside it, none that it knows
+    could be read."""
+    kind = object.__new__(cls)
+    kind._name_, kind._value_ = f"UNNAMED_{value}", value  # type: ignore[assignment]
+    return kind
+
+
+Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
+
+
 def display_matrix(picture: av.VideoFrame) -> tuple[float, ...]:
     """The picture's display matrix, nine numbers row by row; () if it has none."""
-    try:
-        side_data = picture.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV 18 does not know EXIF beside it, and tells the angle, not mirrors
-        angle = math.radians(picture.rotation)
-        cos, sin = math.cos(angle), math.sin(angle)
-        return cos, -sin, 0, sin, cos, 0, 0, 0, 1
+    side_data = picture.side_data.get("DISPLAYMATRIX")
     if not isinstance(side_data, Buffer):
         return ()
     return tuple(np.frombuffer(bytes(side_data), np.int32).tolist())

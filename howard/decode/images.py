@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howard.decode.ahead import Pass, Source, evenly
+from howard.decode.jpeg import Guesses
 from howard.decode.tiff import flaw
 from howard.errors import InputError, InputMissing, is_out_of_memory
 from howard.frames import Frame, VideoInfo
@@ -76,7 +77,10 @@ def open_pattern(pattern: Path) -> Source:
         name = re.compile(re.escape(before) + digits + re.escape(after))
         found = [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
     else:
-        found = [Path(file) for file in glob.glob(str(pattern), recursive=True)]
+        folder = pattern.parent
+        if folder.is_dir():  # its own name may hold brackets
+            folder = Path(glob.escape(str(folder)))
+        found = [Path(file) for file in glob.glob(str(folder / pattern.name), recursive=True)]
     files = _images(pattern, found)
     if not files:
         raise InputMissing(f"{pattern} matches no image; check the folder and the numbering")
@@ -220,29 +224,31 @@ def _open(path: Path, files: list[Path], still: bool = False) -> Source:
         if not file.stat().st_size:  # a program was stopped: told before hours of work, not after
             raise InputError(f"{file} is empty; export or copy it again")
     everything = range(len(files))
-    frames = _frames(files, everything)
+    warnings = _pages(path) if still else _gaps(path, files)
+    guesses = Guesses(path, warnings)
+    frames = _frames(files, everything, guesses)
     first = next(frames)
     height, width = first.pixels.shape[:2]
     info = VideoInfo(path, width, height, len(files), None, still, tuple(files))
 
     def read_from(index: int, without: Container[int] = ()) -> Pass:
         wanted = [i for i in everything[index:] if i not in without]
-        return _frames(files, wanted, (width, height))
+        return _frames(files, wanted, guesses, (width, height))
 
     def sample(count: int) -> Pass:
-        return _frames(files, evenly(count, len(files)), (width, height))
+        return _frames(files, evenly(count, len(files)), guesses, (width, height))
 
-    warnings = _pages(path) if still else _gaps(path, files)
     return Source(info, warnings, first, frames, read_from, sample)
 
 
 def _frames(
-    files: list[Path], indices: Sequence[int], size: tuple[int, int] | None = None
+    files: list[Path],
+    indices: Sequence[int],
+    guesses: Guesses,
+    size: tuple[int, int] | None = None,
 ) -> Generator[Frame]:
-    """The images of these indices; raises InputError if one is not of `size` (width, height).
-
-    None as `size` stands for that of the first.
-    """
+    """The images of these indices, and what was guessed of them; raises InputError if one is not
+    of `size` (width, height), of which None stands for that of the first."""
     for index in indices:
         clock = time.perf_counter()
         pixels = read_image(files[index])
@@ -253,5 +259,6 @@ def _frames(
                 f"{files[index]} is {width}x{height}, but {files[0].name} is {size[0]}x{size[1]}; "
                 "all images of one video must have one size"
             )
+        guesses.look(index, files[index])
         milliseconds = (time.perf_counter() - clock) * 1000
         yield Frame(index, index / FRAMES_PER_SECOND, pixels, milliseconds)

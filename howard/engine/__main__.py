@@ -14,12 +14,11 @@ def main(arguments: list[str] | None = None) -> int:
         from howard.engine.commands import run_command_line
 
         return run_command_line(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:
-        advice = (
-            "\nhoward: stopped; what is in OUT is whole, and the same command goes on from there: "
-            "without --overwrite, if pictures of this run are there already"
-        )
-        print(advice, file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        from howard.command_line import with_notes
+
+        stopped = "\nhoward: stopped, and what is in OUT is whole"
+        print(with_notes(stopped, interrupt), file=sys.stderr)
         return INTERRUPTED
 
 

@@ -14,8 +14,8 @@ from dataclasses import MISSING, fields
 
 from howard.config import RunConfig
 from howard.cuda import cupy
+from howard.engine.advice import AGAIN, how_to_go_on
 from howard.errors import ConfigError, DeviceError, HowardError
-from howard.write.files import AGAIN
 
 END_SECONDS = 30.0
 """For a process to finish the picture that it is at, once it is told to stop."""
@@ -56,6 +56,7 @@ class Child:
             if field.default not in (MISSING, value) and field.name not in OWN:
                 name = field.name.replace("_", "-")
                 words.append(f"--no-{name}" if value is False else f"--{name}={value}")
+        self.again = how_to_go_on(config.overwrite, begun=True)
         paths = map(str, (config.shot, config.clean_plate, self.out))
         self.said = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
         self.process = subprocess.Popen(
@@ -76,14 +77,21 @@ class Child:
         said = self.said.read().decode(errors="replace").strip()
         last = said.rpartition("\n")[2]
         if last.startswith("howard: "):
-            raise HowardError(last.removeprefix("howard: "))
+            why, *helps = last.removeprefix("howard: ").split(f"; {AGAIN}")
+            raise self.advised(why) if helps else HowardError(why)
         if status < 0:
             name = signal.Signals(-status).name
-            raise HowardError(
+            raise self.advised(
                 f"the process for --frames {self.frames} was ended by {name}, perhaps for want of "
-                f"memory: {AGAIN}"
+                "memory"
             )
         raise RuntimeError(f"the process for --frames {self.frames} failed:\n{said}")
+
+    def advised(self, why: str) -> HowardError:
+        """One after which the same command as the parent's helps."""
+        error = HowardError(why)
+        error.add_note(self.again)
+        return error
 
     def end(self) -> None:
         """Wait until it has stopped, with whole pictures."""

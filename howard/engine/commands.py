@@ -12,11 +12,10 @@ from itertools import takewhile
 from typing import Any
 
 from howard import __version__
-from howard.command_line import drop, parsed, printing, say
+from howard.command_line import drop, parsed, printing, say, with_notes
 from howard.config import RunConfig
 from howard.errors import ConfigError, HowardError, is_out_of_memory
 from howard.frames import counted
-from howard.write.files import AGAIN
 
 USER_ERROR = 2
 NOBODY_LISTENS = 141
@@ -112,7 +111,7 @@ def memory_is_short(error: Exception) -> str:
     reason = textwrap.shorten(str(error) or type(error).__name__, 140, placeholder=" ...")
     return (
         f"memory is short ({reason}): give a smaller --batch or smaller pictures, or end other "
-        f"programs; {AGAIN}"
+        "programs"
     )
 
 
@@ -134,7 +133,7 @@ def run_command_line(words: Sequence[str]) -> int:
             with printing():
                 print("\n".join(f"{name:32} {value}" for name, value in rows.items()))
     except HowardError as error:
-        say(f"howard: {error}")
+        say(with_notes(f"howard: {error}", error))
         return USER_ERROR
     except BrokenPipeError:
         drop(1, 2)
@@ -142,6 +141,6 @@ def run_command_line(words: Sequence[str]) -> int:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        say(f"howard: {memory_is_short(error)}")
+        say(with_notes(f"howard: {memory_is_short(error)}", error))
         return USER_ERROR
     return 0

@@ -16,19 +16,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from howard.config import RunConfig
 from howard.decode import open_video
+from howard.engine.advice import advising
 from howard.engine.children import Child, Seat, gpu_seats, interrupted_by_any_signal
 from howard.engine.device import open_device
 from howard.engine.inputs import check_inputs, identify_run, within
 from howard.engine.journal import Journal
 from howard.engine.progress import Progress
 from howard.engine.records import Row, pictures
-from howard.engine.stages import RunReport
+from howard.engine.report import RunReport, finish
 from howard.engine.timing import peak_memory_mb
 from howard.frames import VideoInfo
 from howard.write import frame_path
@@ -54,7 +55,7 @@ def run_in_ranges(
         config = replace(config, device="gpu")
     shot, journal = open_output(config)
     merge = Merge(journal)
-    with interrupted_by_any_signal(), closing(journal):
+    with interrupted_by_any_signal(), closing(journal), advising(journal):
         journal.begin_writing()
         if config.overwrite:
             journal.start()  # at once: what lies in parts is worth no more than the rest
@@ -162,21 +163,9 @@ class Merge:
 
     def report(self, seconds: float, resumed: int) -> RunReport:
         """Write report.json. seconds: of the whole; resumed: frames of earlier calls."""
-        frames, totals = len(self.journal.offsets), self.totals()
-        report = RunReport(
-            device=self.journal.run["device"],
-            frames=frames,
-            seconds=round(seconds, 3),
-            frames_per_second=round((frames - resumed) / seconds, 3),
-            peak_memory_mb=round(peak_memory_mb() + totals.pop("peak_memory_mb", 0.0), 1),
-            resumed=resumed,
-            fallbacks=self.journal.fallbacks(),
-            warnings=list(dict.fromkeys(self.warnings)),
-        )
-        totals = asdict(report) | totals
-        del totals["device"]  # the journal's run tells it
-        self.journal.finish(totals.pop("warnings"), totals)
-        return report
+        totals = self.totals()
+        memory = peak_memory_mb() + totals.pop("peak_memory_mb", 0.0)
+        return finish(self.journal, seconds, resumed, memory, self.warnings, totals)
 
     def totals(self) -> Row:
         """Of the processes of this call: memory, the most of each seat, added up; the smallest

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from howard.config import RunConfig
-from howard.engine.stages import RunReport, Stages, build_stages
+from howard.engine.advice import advising
+from howard.engine.report import RunReport
+from howard.engine.stages import Stages, build_stages
 from howard.write import open_writer
 
 Begun = Callable[[Stages], None]
@@ -18,7 +20,7 @@ def run(config: RunConfig, begun: Begun = lambda stages: None) -> RunReport:
     Raises a HowardError for anything that a user can mend. Interrupted at any point, it leaves
     whole pictures, and the next call goes on from there.
     """
-    with build_stages(config) as stages:
+    with build_stages(config) as stages, advising(stages.journal):
         with open_writer(config.out, config.writers, stages.journal.written) as writer:
             begun(stages)
             for frames, plates in stages.aligned():

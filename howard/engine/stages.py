@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
 from typing import Any, SupportsFloat
@@ -20,24 +20,11 @@ from howard.engine.bars import Bars, without_bars
 from howard.engine.device import Device, Weights, open_device
 from howard.engine.inputs import check_inputs, identify_run, within
 from howard.engine.journal import Journal
+from howard.engine.report import RunReport, finish
 from howard.engine.timing import peak_memory_mb
 from howard.errors import ConfigError
 from howard.frames import Frame, PendingRgba, Plate, VideoInfo
 from howard.matte import MattingNetwork
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a run did; the whole of it is in OUT/report.json."""
-
-    device: str
-    frames: int
-    seconds: float
-    frames_per_second: float
-    peak_memory_mb: float
-    resumed: int
-    fallbacks: int
-    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -184,26 +171,14 @@ class Stages:
         seconds = time.monotonic() - self.started
         for reader in (self.shot, self.aligner):  # ends their passes: then all warnings are there
             reader.close()
-        frames, resumed = len(self.journal.offsets), self.journal.resumed
         stages = self.device, self.shot, self.clean_plate, self.mismatch, self.network, self
         warnings = [warning for stage in stages for warning in stage.warnings]
         warnings += self.not_there() + self.not_drawn()
         warnings += [self.bars.warning()] if self.bars else []
-        report = RunReport(
-            device=self.device.name,
-            frames=frames,
-            seconds=round(seconds, 3),
-            frames_per_second=round((frames - resumed) / seconds, 3),
-            peak_memory_mb=round(peak_memory_mb(), 1),
-            resumed=resumed,
-            fallbacks=self.journal.fallbacks(),
-            warnings=warnings,
-        )
-        totals = asdict(report) | {"batch": self.batch}
-        totals |= self.device.totals(max(1, frames - resumed))
-        del totals["device"]  # the journal's run tells it
-        self.journal.finish(totals.pop("warnings"), totals)
-        return report
+        resumed = self.journal.resumed
+        totals = self.device.totals(max(1, len(self.journal.offsets) - resumed))
+        more = {"batch": self.batch, **totals}
+        return finish(self.journal, seconds, resumed, peak_memory_mb(), warnings, more)
 
     def not_there(self) -> list[str]:
         """A sentence, if the shot ended before frames that were asked for by number."""

@@ -19,10 +19,9 @@ from howard.errors import HowardError, OutputError
 
 LOCK = ".lock"
 """In the folder, where the folder itself cannot be locked."""
-AGAIN = "run the same command again, without --overwrite: it goes on from there"
+FULL = errno.ENOSPC, errno.EDQUOT
 REMEDIES = {
-    errno.ENOSPC: f"free some space and {AGAIN}",
-    errno.EDQUOT: f"free some space and {AGAIN}",
+    **dict.fromkeys(FULL, "free some space"),
     errno.EACCES: "allow yourself to write there, or choose another output folder",
     errno.EPERM: "allow yourself to write there, or choose another output folder",
     errno.EROFS: "choose an output folder on a disk that can be written",
@@ -33,7 +32,7 @@ REMEDIES = {
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """One line: the file or folder, the system's reason, the remedy; keeps the errno."""
-    remedy = REMEDIES.get(error.errno or 0, f"mend that and {AGAIN}")
+    remedy = REMEDIES.get(error.errno or 0, "mend that, or choose another folder")
     return OutputError(error.errno, f"cannot write {path}: {error.strerror or error}: {remedy}")
 
 
@@ -56,8 +55,10 @@ def prepare_folder(output: Path) -> None:
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         probe = partial_path(output / f"probe-{os.getpid()}")  # another run may share the folder
-        probe.write_bytes(b"-")  # not empty: a full disk still takes a name
-        probe.unlink()
+        try:
+            probe.write_bytes(b"-")  # not empty: a full disk still takes a name
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def clear_unfinished(output: Path) -> None:
