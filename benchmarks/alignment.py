@@ -1,13 +1,18 @@
 """How well frames find their plates: Howard's aligner and published ones against exact truth.
 
     python -m benchmarks.alignment [--scenes planar night] [--methods howard truth] [--quick]
+    python -m benchmarks.alignment --methods howard{-homography,-unfused,} --network howard
+    python -m benchmarks.alignment --methods howard{-search-nearest,-search-track,}
     python -m benchmarks.alignment --long-plate 5000
     python -m benchmarks.alignment --pairs graf
 
 Every method sees the same frames in the same run, by turns, on one thread. Times are processor
-time of the alignment alone: the pictures are rendered before. With --long-plate, what the search
-costs Howard on a clean plate of so many frames, beside a short one. With --pairs, real pictures of
-a folder like the Oxford affine set's or OpenCV's samples/data: each onto the first, see
+time of the alignment alone: the pictures are rendered before. What bending and fusion are worth,
+Howard's aligner says without them: how much of what its homography alone leaves is left with them
+(columns "x"). What `--plate-search` is worth, it says with each; where its window holds the whole
+clean plate, track and global are the same, so give 300 frames of 640x360. With --long-plate, what
+the search costs Howard on a clean plate of so many frames, beside a short one. With --pairs, real
+pictures of a folder like the Oxford affine set's or OpenCV's samples/data: each onto the first, see
 benchmarks/alignment_pairs.py.
 
 Exit status: 0, or 2 if there is no result to report.
@@ -15,10 +20,11 @@ Exit status: 0, or 2 if there is no result to report.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +34,20 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.alignment_long import SearchCost, search_cost
-from benchmarks.alignment_methods import METHODS
+from benchmarks.alignment_methods import COMPARED, METHODS
 from benchmarks.alignment_pairs import pairs
 from benchmarks.alignment_scenes import KINDS, Scene
-from benchmarks.alignment_scores import FrameScore, crash, score, summarise
+from benchmarks.alignment_scores import (
+    FrameScore,
+    Summaries,
+    alpha_mad,
+    crash,
+    score,
+    summarise,
+    with_ratios,
+)
 from benchmarks.alignment_takes import FRAMES_PER_SECOND
+from benchmarks.matting_networks import open_network
 from benchmarks.measure import (
     WrongResult,
     environment,
@@ -47,6 +62,7 @@ from build_engine import pixels
 from howard.align import Aligner
 from howard.errors import HowardError
 from howard.frames import Frame
+from howard.matte import MattingNetwork
 
 QUICK_SIZE, QUICK_FRAMES = "640x360", 6
 ALL = "all scenes"
@@ -67,11 +83,13 @@ COLUMNS: Columns = {
     "plate_index_error": ("index", WHOLE),
     "milliseconds": ("ms", WHOLE),
     "mean_milliseconds": ("mean", WHOLE),
+    "build_milliseconds": ("build", WHOLE),
+    "alpha_mad": ("MAD", measured),
+    "residual_ratio": ("x resid.", measured),
+    "off_share_ratio": ("x off", measured),
+    "alpha_mad_ratio": ("x MAD", measured),
 }
 """Of a summary."""
-
-Summaries = dict[str, dict[str, float]]
-"""By method."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +98,10 @@ class AlignmentConfig:
 
     scenes: tuple[str, ...] = tuple(KINDS)
     """Kinds of scene, see benchmarks/alignment_scenes.py."""
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = tuple(COMPARED)
     """See benchmarks/alignment_methods.py; one whose library is not installed is left out."""
+    network: str | None = None
+    """Matte over every plate with this network that ships or was built, or ONNX file."""
     frames: int = 30
     """Frames of the shot."""
     size: str = "1920x1080"
@@ -100,16 +120,20 @@ class AlignmentConfig:
     """Write all numbers to this file, as JSON."""
 
 
-def run_scene(scene: Scene, aligners: dict[str, Aligner]) -> dict[str, list[FrameScore]]:
+def run_scene(
+    scene: Scene, aligners: dict[str, Aligner], network: MattingNetwork | None = None
+) -> dict[str, list[FrameScore]]:
     """Every frame by every method, in turns."""
     scores: dict[str, list[FrameScore]] = {name: [] for name in aligners}
     for index in range(len(scene.shot)):
         for name, aligner in aligners.items():
-            scores[name].append(run_frame(scene, index, aligner))
+            scores[name].append(run_frame(scene, index, aligner, network))
     return scores
 
 
-def run_frame(scene: Scene, index: int, aligner: Aligner) -> FrameScore:
+def run_frame(
+    scene: Scene, index: int, aligner: Aligner, network: MattingNetwork | None = None
+) -> FrameScore:
     """One frame by one method; an error of the method is a score, too."""
     picture = scene.shot.picture(index)
     # A copy: a method that writes on it must not change another's.
@@ -122,7 +146,8 @@ def run_frame(scene: Scene, index: int, aligner: Aligner) -> FrameScore:
         print(f"{scene.name}, frame {index}: {error!r}", file=sys.stderr)
         return crash(index)
     milliseconds = (time.process_time() - started) * 1e3
-    return score(scene, index, plate, milliseconds)
+    found = score(scene, index, plate, milliseconds)
+    return replace(found, alpha_mad=alpha_mad(scene, index, plate, network))
 
 
 def build(scene: Scene, methods: Sequence[str]) -> tuple[dict[str, Aligner], dict[str, float]]:
@@ -139,6 +164,7 @@ def build(scene: Scene, methods: Sequence[str]) -> tuple[dict[str, Aligner], dic
 def compare(
     scenes: Iterable[Scene],
     methods: Sequence[str],
+    network: MattingNetwork | None,
     console: Console,
     save: Callable[[dict[str, Summaries]], None],
 ) -> None:
@@ -149,19 +175,29 @@ def compare(
     for scene in scenes:
         width = scene.width
         aligners, took = build(scene, methods)
-        scores = run_scene(scene, aligners)
-        results[scene.name] = {
-            method: summarise([found], width) | {"build_milliseconds": took[method]}
-            for method, found in scores.items()
-        }
+        scores = run_scene(scene, aligners, network)
+        results[scene.name] = summarised({m: [found] for m, found in scores.items()}, width, took)
         console.print(by_method(scene.name, results[scene.name]))
         save(results)
         for method, aligner in aligners.items():
             aligner.close()
             everything[method].append(scores[method])
-    results[ALL] = {method: summarise(takes, width) for method, takes in everything.items()}
+    took = {m: sum(of[m]["build_milliseconds"] for of in results.values()) for m in methods}
+    results[ALL] = summarised(everything, width, {m: t / len(results) for m, t in took.items()})
     console.print(by_method(ALL, results[ALL]))
     save(results)
+
+
+def summarised(
+    takes: dict[str, list[list[FrameScore]]], width: int, build_milliseconds: dict[str, float]
+) -> Summaries:
+    """Of each method, with what building it took, and beside Howard's homography alone."""
+    return with_ratios(
+        {
+            method: summarise(of_scenes, width) | {"build_milliseconds": build_milliseconds[method]}
+            for method, of_scenes in takes.items()
+        }
+    )
 
 
 def usable_methods(config: AlignmentConfig) -> list[str]:
@@ -182,8 +218,13 @@ def usable_methods(config: AlignmentConfig) -> list[str]:
 
 
 def by_method(title: str, summaries: Summaries, columns: Columns = COLUMNS) -> Table:
-    """For people: one method a row."""
-    return table(title, ["method"], columns, (([name], row) for name, row in summaries.items()))
+    """For people: one method a row; without columns in which there is no number."""
+    shown = {
+        key: column
+        for key, column in columns.items()
+        if not all(math.isnan(row[key]) for row in summaries.values())
+    }
+    return table(title, ["method"], shown, (([name], row) for name, row in summaries.items()))
 
 
 def long_table(costs: Sequence[SearchCost]) -> str:
@@ -222,6 +263,8 @@ def measure(config: AlignmentConfig) -> None:
     size, frames = (QUICK_SIZE, QUICK_FRAMES) if config.quick else (config.size, config.frames)
     width, height = pixels(size)
     settings: dict[str, Any] = {"size": size, "frames": frames, "seed": config.seed}
+    if config.network:
+        settings["network"] = Path(config.network).name
     said = f"{size}, {frames} frames"
     scenes: Iterable[Scene] = (
         Scene(name, width, height, frames, config.seed) for name in config.scenes
@@ -230,7 +273,7 @@ def measure(config: AlignmentConfig) -> None:
         said = f"pairs of {config.pairs.resolve().name}"
         settings, scenes = {"pairs": config.pairs.resolve().name}, pairs(config.pairs)
     cv2.setNumThreads(1)
-    console = Console(width=150)
+    console = Console(width=180)
     console.print(f"{headline(where)}; {said}")
 
     def save(results: Any) -> None:
@@ -238,7 +281,8 @@ def measure(config: AlignmentConfig) -> None:
             write_json(config.json, "alignment", where, settings, results)
 
     if not config.long_plate:
-        compare(scenes, usable_methods(config), console, save)
+        network = open_network(config.network, threads=1) if config.network else None
+        compare(scenes, usable_methods(config), network, console, save)
         return
     settings["long_plate"] = config.long_plate
     lengths = (frames, config.long_plate)

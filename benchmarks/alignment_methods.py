@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 from benchmarks.alignment_scenes import Scene
 from benchmarks.published_alignment import ESTIMATORS, Estimator
 from howard.align import Aligner
+from howard.align.candidate import Candidate
 from howard.align.cpu import OpenCVAligner
+from howard.align.fusion import Layer
+from howard.align.operations import Look
+from howard.config import AlignOptions, PlateSearch
 from howard.frames import IDENTITY, Alignment, Frame, Plate
 
 CRASHED = "crashed"
@@ -33,6 +38,24 @@ class Blind:
 
     def close(self) -> None:
         self.aligner.close()
+
+
+class Unfused(OpenCVAligner):
+    """Howard's aligner without the fusion: one clean-plate frame, bent and lit like the frame."""
+
+    def layers(
+        self, look: Look, best: Candidate, found: list[Candidate]
+    ) -> list[tuple[Layer, Frame]]:
+        return super().layers(look, best, [])
+
+
+class Unbent(Unfused):
+    """Without the bending, too: that clean-plate frame by its homography alone, and lit."""
+
+    def layers(
+        self, look: Look, best: Candidate, found: list[Candidate]
+    ) -> list[tuple[Layer, Frame]]:
+        return super().layers(look, replace(best, is_plane=True), found)
 
 
 class OneHomography:
@@ -81,8 +104,10 @@ class OneHomography:
         """Nothing is open."""
 
 
-def howard(scene: Scene) -> Aligner:
-    return OpenCVAligner(scene.shot.info, scene.open_clean_plate())
+def howard(
+    scene: Scene, made: type[OpenCVAligner] = OpenCVAligner, search: PlateSearch = "global"
+) -> Aligner:
+    return made(scene.shot.info, scene.open_clean_plate(), options=AlignOptions(search))
 
 
 def howard_blind(scene: Scene) -> Aligner:
@@ -109,7 +134,7 @@ def published(name: str, nearest: bool, scene: Scene) -> Aligner:
     )
 
 
-METHODS: dict[str, Callable[[Scene], Aligner]] = {
+COMPARED: dict[str, Callable[[Scene], Aligner]] = {
     "howard": howard,
     "howard-blind": howard_blind,
     "truth": truth,
@@ -119,4 +144,12 @@ METHODS: dict[str, Callable[[Scene], Aligner]] = {
         for nearest in (False, True)
     },
 }
-"""Each makes an aligner for a scene."""
+HOMOGRAPHY = "howard-homography"
+METHODS = COMPARED | {
+    HOMOGRAPHY: partial(howard, made=Unbent),
+    "howard-unfused": partial(howard, made=Unfused),
+    "howard-search-nearest": partial(howard, search="nearest"),
+    "howard-search-track": partial(howard, search="track"),
+}
+"""Each makes an aligner for a scene; those that are not COMPARED are Howard's without a part, and
+with another `--plate-search`."""

@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.alignment_methods import CRASHED
+from benchmarks import metrics
+from benchmarks.alignment_methods import CRASHED, HOMOGRAPHY
 from benchmarks.alignment_scenes import Scene
+from benchmarks.alignment_takes import FRAMES_PER_SECOND
 from howard.align.geometry import corners
-from howard.frames import Plate
+from howard.frames import Frame, Plate
+from howard.matte import MattingNetwork
 
 SUCCESS_SHARE = 5 / 1920
 """Of the width: a corner error above this (5 pixels at 1080p) is a failure."""
@@ -30,7 +33,16 @@ MEDIANS = (
 )
 """Fields of a score that are summed up by their median."""
 
+RATIOS = {
+    "residual_ratio": "residual",
+    "off_share_ratio": "off_share",
+    "alpha_mad_ratio": "alpha_mad",
+}
+"""What is given in shares of what Howard's homography alone leaves."""
+
 Floats = NDArray[np.float64]
+Summaries = dict[str, dict[str, float]]
+"""By method."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class FrameScore:
     fallback: str | None
     milliseconds: float
     """Of processor time."""
+    alpha_mad: float = float("nan")
+    """Times 1000, of a network's matte over the plate; NaN without a network."""
 
     @property
     def corner_errors(self) -> Floats:
@@ -103,6 +117,15 @@ def score(scene: Scene, index: int, plate: Plate, milliseconds: float) -> FrameS
     )
 
 
+def alpha_mad(scene: Scene, index: int, plate: Plate, network: MattingNetwork | None) -> float:
+    """Of the matte over this plate alone, without what a run knows of other frames."""
+    if network is None:
+        return float("nan")
+    picture = scene.shot.picture(index)
+    (matte,) = network([Frame(index, index / FRAMES_PER_SECOND, picture.pixels)], [plate])
+    return metrics.mad(matte.alpha, picture.alpha)
+
+
 def corner_vectors(predicted: Floats, corners: ArrayLike, plate_points: ArrayLike) -> Floats:
     """(N, 2): where the prediction puts points of the plate, less where they belong.
 
@@ -141,7 +164,7 @@ def mean(values: NDArray) -> float:
 
 def summarise(takes: Sequence[Sequence[FrameScore]], width: int) -> dict[str, float]:
     """One method on one or several scenes; corner errors over all corners of all frames, the
-    others medians over the frames without a crash.
+    others medians over the frames without a crash, of alpha means.
     """
     scores = [score for take in takes for score in take]
     errors = np.array([s.corner_errors for s in scores])
@@ -163,7 +186,18 @@ def summarise(takes: Sequence[Sequence[FrameScore]], width: int) -> dict[str, fl
         found[name] = percentile(values[np.isfinite(values)], 50)
     # Beside the median, for what is done only now and then.
     found["mean_milliseconds"] = mean(np.array([s.milliseconds for s in sound]))
+    found["alpha_mad"] = mean(np.array([s.alpha_mad for s in sound]))
     return found
+
+
+def with_ratios(summaries: Summaries) -> Summaries:
+    """Adds RATIOS; NaN where that homography was not asked for, or leaves nothing."""
+    plain = summaries.get(HOMOGRAPHY, {})
+    for summary in summaries.values():
+        for ratio, name in RATIOS.items():
+            left = plain.get(name, 0.0)
+            summary[ratio] = summary[name] / left if left else float("nan")
+    return summaries
 
 
 def percentile(values: NDArray, percent: float) -> float:

@@ -24,9 +24,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.alignment import ALL, Summaries, by_method
+from benchmarks.alignment import ALL, by_method
 from benchmarks.alignment_scenes import KINDS, Scene
-from benchmarks.alignment_scores import SUCCESS_SHARE
+from benchmarks.alignment_scores import SUCCESS_SHARE, Summaries
 from benchmarks.alignment_takes import FRAMES_PER_SECOND
 from benchmarks.feature_methods import METHODS, Method
 from benchmarks.feature_scores import PairScore, check, score_pair, summarise

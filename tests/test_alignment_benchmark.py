@@ -12,13 +12,14 @@ import pytest
 
 from benchmarks import alignment, alignment_long, alignment_scores
 from benchmarks.alignment_camera import Camera, Move, Way, apply
-from benchmarks.alignment_methods import CRASHED, METHODS, Blind
+from benchmarks.alignment_methods import CRASHED, HOMOGRAPHY, METHODS, Blind
 from benchmarks.alignment_scenes import KINDS, Kind, Scene
 from benchmarks.alignment_scores import FrameScore
 from benchmarks.alignment_takes import Optics
 from benchmarks.published_alignment import background_matting_v2, sengupta
+from howard.align.plate_track import LONGEST_STEP
 from howard.decode import VideoReader
-from howard.frames import IDENTITY, Alignment, Plate
+from howard.frames import IDENTITY, Alignment, Frame, Matte, Plate
 
 SIZE = WIDTH, HEIGHT = 320, 180
 FRAMES = 4
@@ -291,6 +292,85 @@ def test_the_true_homography_scores_zero(planar):
     assert all(s.plate_index_error == 0 and s.succeeded(WIDTH) for s in scores)
 
 
+@pytest.fixture(scope="module")
+def deep() -> Scene:
+    return Scene("parallax-strong", *SIZE, FRAMES)
+
+
+@pytest.fixture(scope="module")
+def by_part(deep) -> dict[str, list[FrameScore]]:
+    """Of Howard's aligner without bending and fusion, without fusion, and whole."""
+    aligners, _ = alignment.build(deep, [HOMOGRAPHY, "howard-unfused", "howard"])
+    return alignment.run_scene(deep, aligners)
+
+
+def test_bending_mends_parallax_and_fusion_fills_holes(by_part):
+    off, covered = (
+        [np.mean([getattr(s, name) for s in scores]) for scores in by_part.values()]
+        for name in ("off_share", "coverage")
+    )
+    assert off[0] > 0.03  # without bending, near things lie elsewhere
+    assert max(off[1:]) < off[0] / 3
+    assert covered[2] > covered[1] + 0.005
+
+
+def test_without_a_part_the_same_homographies_are_found(by_part):
+    plain, *others = by_part.values()
+    for scores in others:
+        assert [s.plate_index for s in scores] == [s.plate_index for s in plain]
+        apart = np.subtract([s.corners for s in scores], [s.corners for s in plain])
+        assert np.abs(apart).max() < 0.1  # what is known of the person depends on the plates
+
+
+def test_the_homography_alone_is_one_warped_picture(deep):
+    plate = METHODS[HOMOGRAPHY](deep)(Frame(0, 0.0, deep.shot.picture(0).pixels))
+    picture = deep.plate_pictures()[plate.alignment.plate_index]
+    homography = np.reshape(plate.alignment.homography_frame_from_plate, (3, 3))
+    expected = cv2.warpPerspective(picture, homography, SIZE)
+    apart = alignment_scores.difference(plate.pixels, expected)[plate.coverage > 0]
+    assert np.percentile(apart, 99) < 3
+
+
+def test_a_search_near_the_same_share_does_not_follow_a_reversed_plate():
+    scene = Scene("plate-reversed", *SIZE, 8)
+    names = ["howard-search-nearest", "howard-search-track"]
+    scores = alignment.run_scene(scene, alignment.build(scene, names)[0])
+    nearest, track = ([s.plate_index for s in scores[name]] for name in names)
+    assert max(abs(at - i) for i, at in enumerate(nearest)) <= LONGEST_STEP
+    assert track[0] > LONGEST_STEP
+    assert track[0] > track[-1] + 3
+
+
+class Sees:
+    """A network that knows the person, or sees nobody."""
+
+    def __init__(self, scene: Scene, share: float) -> None:
+        self.scene, self.share = scene, share
+
+    def __call__(self, frames, plates):
+        alphas = [self.scene.shot.picture(frame.index).alpha for frame in frames]
+        black = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        return [Matte(alpha * np.float32(self.share), black) for alpha in alphas]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.0])
+def test_mattes_over_the_plates_are_judged_by_alpha(planar, share):
+    score = alignment.run_frame(planar, 1, METHODS["truth"](planar), Sees(planar, share))
+    person = planar.shot.picture(1).alpha.mean() * 1e3
+    assert score.alpha_mad == pytest.approx((1 - share) * person, rel=1e-5)
+
+
+def test_ratios_are_to_the_homography_alone():
+    plain = {"residual": 8.0, "off_share": 0.1, "alpha_mad": float("nan")}
+    whole = {"residual": 2.0, "off_share": 0.0, "alpha_mad": float("nan")}
+    found = alignment_scores.with_ratios({HOMOGRAPHY: plain, "howard": whole})
+    assert (found["howard"]["residual_ratio"], found["howard"]["off_share_ratio"]) == (0.25, 0.0)
+    assert np.isnan(found["howard"]["alpha_mad_ratio"])
+    assert found[HOMOGRAPHY]["residual_ratio"] == 1
+    alone = alignment_scores.with_ratios({"howard": dict(whole)})
+    assert np.isnan(alone["howard"]["residual_ratio"])
+
+
 class Clumsy:
     """An aligner that writes on its frames, and raises at the second."""
 
@@ -331,7 +411,25 @@ def test_the_command_line_writes_its_record(tmp_path, monkeypatch, capsys):
     truth = written["results"]["planar"]["truth"]
     assert truth["corner_max_pixels"] == pytest.approx(0, abs=1e-6)
     assert truth.keys() >= alignment.COLUMNS.keys()
-    assert "stabilo is left out" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "stabilo is left out" in printed.err
+    assert "resid." in printed.out
+    assert "x resid." not in printed.out  # without Howard's homography alone there is none
+
+
+def test_the_command_line_mattes_over_the_plates(tmp_path, capsys):
+    record = tmp_path / "parts.json"
+    arguments = ["--scenes", "planar", "--methods", HOMOGRAPHY, "howard"]
+    options = ["--size", "320x180", "--frames", "2", "--json", str(record)]
+    assert alignment.main([*arguments, *options, "--network", "difference-key"]) == 0
+    written = json.loads(record.read_text())
+    assert written["config"]["network"] == "difference-key"
+    plain = written["results"][alignment.ALL][HOMOGRAPHY]
+    assert plain["alpha_mad"] > 0
+    assert plain["alpha_mad_ratio"] == plain["residual_ratio"] == 1
+    assert "x MAD" in capsys.readouterr().out
+    assert alignment.main([*arguments, *options, "--network", "absent.onnx"]) == 2
+    assert "absent.onnx" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
