@@ -127,14 +127,17 @@ def example_inputs(
     return tuple(made[name] for name in names)
 
 
-def export_onnx(network: Network, out: Path) -> dict[str, float]:
+def export_onnx(network: Network, out: Path, in_tiles: bool = True) -> dict[str, float]:
     """Write the ONNX model with dynamic batch and sizes, if it agrees with torch; returns how
     closely, by output. Raises WeightsError, and leaves what was there, if it does not.
 
+    in_tiles: as a CPU is quick at it; else for what wants shapes that depend on the inputs' alone.
     Metadata: the multiples that the inputs must obey and the area that the base was trained
     for, so that the run side needs no table of networks.
     """
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in network.INPUTS}
+    if isinstance(network, HowardNetwork) and network.detail:
+        network.detail.in_tiles = in_tiles
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")
     with warnings.catch_warnings():

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.export import Dim
 
-from engine.export import PARITY, deployable, example_inputs
+from engine.export import PARITY, deployable, example_inputs, export_onnx
 from engine.networks import NETWORKS, HowardNetwork
 from engine.networks.howard import BASE_MULTIPLE
 from engine.networks.refinement import FULL_MULTIPLE
@@ -66,6 +66,16 @@ def weights_of(model: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{model} is no ONNX model that can be read: give one that build_engine.py exported"
         ) from error
+
+
+def in_one_piece(model: Path, name: str, folder: Path) -> Path:
+    """The model without tiles, written into the folder, for TensorRT, whose CUDA graphs want shapes
+    that depend on the inputs' alone; itself, if it has none. Raises WeightsError."""
+    if not any(weight.startswith("detail.") for weight in weights_of(model)):
+        return model
+    whole = folder / model.name
+    export_onnx(network_from_onnx(model, name), whole, in_tiles=False)
+    return whole
 
 
 def program_from_onnx(model: Path, name: str, folder: Path) -> Path:

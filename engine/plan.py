@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from engine.exported import in_one_piece
 from engine.precision import with_precision
 from howard.errors import ConfigError, WeightsError
 from howard.matte.device_inputs import Needs, needs_of
@@ -62,7 +63,8 @@ def plan_from_onnx(
     """
     machine, needs = this_machine(), needs_of(model)
     info = PlanInfo(network, sha256(model), precision, profile, machine)
-    typed = typed_model(model, precision)
+    with TemporaryDirectory() as scratch:
+        typed = typed_model(in_one_piece(model, network, Path(scratch)), precision)
     out = folder / info.name
     folder.mkdir(parents=True, exist_ok=True)
     plan = built(typed, model, shapes_of(needs, profile), folder / f"timings_{machine.slug}.cache")

@@ -23,6 +23,7 @@ from engine.exported import network_from_onnx  # noqa: E402
 from engine.networks import HowardNetwork  # noqa: E402
 from engine.training.batches import PHASES, MaterialConfig, command  # noqa: E402
 from engine.training.checkpoints import save  # noqa: E402
+from engine.training.clock import Clock  # noqa: E402
 from engine.training.config import TrainConfig  # noqa: E402
 from engine.training.losses import (  # noqa: E402
     ENTROPY,
@@ -146,16 +147,42 @@ def test_training_leaves_checkpoints_pictures_and_can_be_resumed(tmp_path):
     assert torch.load(out / "howard.pt", weights_only=True)["steps"] == 6
 
 
-def test_at_the_end_the_refinement_learns_alone(tmp_path):
-    whole = replace(training(tmp_path, "whole"), edges_share=0.0)
+@pytest.mark.parametrize(
+    ("part", "shares"),
+    [("refinement", {"edges_share": 1.0}), ("detail", {"detail_share": 1.0})],
+)
+def test_at_the_end_one_part_learns_alone(tmp_path, part, shares):
+    whole = replace(training(tmp_path, "whole"), edges_share=0.0, detail_share=0.0)
     train(whole)
-    edges = replace(whole, out=tmp_path / "edges", start=whole.out, edges_share=1.0, steps=2)
-    train(edges)
-    stored = (torch.load(c.out / "howard.pt", weights_only=True) for c in (whole, edges))
+    alone = replace(whole, out=tmp_path / "alone", start=whole.out, steps=2, **shares)
+    train(alone)
+    stored = (torch.load(c.out / "howard.pt", weights_only=True) for c in (whole, alone))
     before, after = next(stored)["weights"], next(stored)["latest"]
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed
-    assert all(name.startswith("refinement.") for name in changed)
+    assert all(name.startswith(f"{part}.") for name in changed)
+
+
+def test_each_phase_has_its_share_of_the_run_and_parts_their_own_course(tmp_path):
+    config = replace(
+        training(tmp_path, "run"),
+        steps=80,
+        people_share=0.125,
+        base_share=0.5,
+        edges_share=0.25,
+        detail_share=0.125,
+    )
+    clocks = {steps: Clock(config, steps) for steps in (0, 9, 10, 39, 40, 49, 50, 69, 70, 79)}
+    names = [clock.phase.name for clock in clocks.values()]
+    assert names == [phase.name for phase in PHASES for _ in range(2)]
+    parts = {steps: clock.part for steps, clock in clocks.items()}
+    assert [parts[s] for s in (0, 50, 70)] == pytest.approx([0, 0, 0])
+    assert [parts[s] for s in (49, 69, 79)] == pytest.approx([0.98, 0.95, 0.9])
+    rates = {steps: clock.learning_rate() for steps, clock in clocks.items()}
+    assert rates[49] < 0.1 * rates[10] < rates[50] == pytest.approx(rates[70])
+    for spared in ({"edges_share": 0.0, "detail_share": 0.0}, {"edges_share": 0.875}):
+        last = Clock(replace(config, **spared), 79).phase.name
+        assert last == ("joint" if "detail_share" in spared else "detail")
 
 
 def test_training_starts_from_weights_that_ship_as_they_are(tmp_path):

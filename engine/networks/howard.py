@@ -1,9 +1,10 @@
 """Howard's default network: frame and aligned plate in, alpha and foreground out.
 
-Two parts. The *base* sees the whole picture at a reduced size (about 576 pixels on
+Three parts. The *base* sees the whole picture at a reduced size (about 576 pixels on
 the long side), where a person fits into its receptive field and a misaligned plate is
 off by only a few pixels. The *refinement* sees the picture at full size and restores
-edges and hair from the base's hidden features.
+edges and hair from the base's hidden features. The *detail* looks once more at what is mixed then,
+with the colours that are now known on both sides of it.
 
 What makes it expect misalignment: frame and plate go through one shared encoder, and at
 1/4, 1/8 and 1/16 of the base size the trunk receives the *smallest* difference of their
@@ -25,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.networks.best_match import Compare, GlobalMatch
-from engine.networks.layers import Joined, Residual, conv, resize_like
+from engine.networks.detail import Detail
+from engine.networks.layers import Joined, Residual, alpha_of, conv, resize_like
 from engine.networks.refinement import FULL_MULTIPLE, Refinement
 from howard.matte.holes import GUESS_PERCENT
 
@@ -53,6 +55,8 @@ class Size:
     """Channels at a quarter of the full size."""
     around: int
     """Channels at an eighth of it, where the refinement sees what is around; 0 for none."""
+    detail: int
+    """Channels at half of it, where alpha is mixed; 0 for no such look."""
     base_pixels: int
     """Area of the small inputs at most: the size of the pictures that the base was trained on, as
     far as how large people stand in them. Smaller frames go in as they are."""
@@ -60,8 +64,10 @@ class Size:
     """Whether the base, once it has learnt, looks at the mirror images too."""
 
 
-DEFAULT = Size((24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 64, 576 * 320, both_ways=True)
-FAST = replace(DEFAULT, around=0, base_pixels=448 * 256, both_ways=False)
+DEFAULT = Size(
+    (24, 40, 64, 96), (144, 192), (2, 2, 2), 8, 32, 64, 16, base_pixels=576 * 320, both_ways=True
+)
+FAST = replace(DEFAULT, around=0, detail=0, base_pixels=448 * 256, both_ways=False)
 """For work near real time on a CPU, with the weights of the default: a network with half of the
 parameters was quicker still, and knew little of people."""
 
@@ -149,6 +155,7 @@ class HowardNetwork(nn.Module):
         self.both_ways = size.both_ways
         self.base = Base(size)
         self.refinement = Refinement(size.hidden, size.refinement, size.around)
+        self.detail = Detail(size.detail) if size.detail else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -157,6 +164,8 @@ class HowardNetwork(nn.Module):
             for layer in (self.refinement.around.up, self.refinement.slopes):
                 for parameter in layer.parameters():
                     nn.init.zeros_(parameter)
+        if self.detail:
+            self.detail.begin()
         nn.init.normal_(self.base.head.weight, std=0.01)
         nn.init.normal_(self.base.doubt.weight, std=0.01)
 
@@ -173,7 +182,8 @@ class HowardNetwork(nn.Module):
         logits, hidden, doubt = self.look(small_frame, small_plate, small_coverage)
         step = resize_like(logits[:, 1:], frame)
         logit = self.refinement(frame, plate, logits, step, hidden)
-        return *matte(logit, step, frame, not self.training), doubt
+        alpha = self.detail(frame, plate, logit) if self.detail else alpha_of(logit)
+        return *matte(alpha, step, frame, not self.training), doubt
 
     def coarse(
         self, frame: Tensor, plate: Tensor, coverage: Tensor
@@ -181,7 +191,8 @@ class HowardNetwork(nn.Module):
         """The base alone, for its own share of the training; and its step of colours."""
         logits, _, doubt = self.look(frame, plate, coverage)
         step = logits[:, 1:]
-        return *matte(logits[:, :1], step, frame, not self.training), doubt, step
+        alpha = alpha_of(logits[:, :1])
+        return *matte(alpha, step, frame, not self.training), doubt, step
 
     def look(self, frame: Tensor, plate: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the base says of small pictures (see `Base.forward`); if `both_ways`, once it has
@@ -195,15 +206,14 @@ class HowardNetwork(nn.Module):
         return logits, hidden, doubt
 
 
-def matte(logit: Tensor, step: Tensor, frame: Tensor, has_learnt: bool) -> tuple[Tensor, Tensor]:
-    """Alpha and foreground from alpha's logit and the coarse `step` = foreground - background.
+def matte(alpha: Tensor, step: Tensor, frame: Tensor, has_learnt: bool) -> tuple[Tensor, Tensor]:
+    """Alpha and foreground from alpha and the coarse `step` = foreground - background.
 
     As frame = alpha F + (1 - alpha) B, F = frame + (1 - alpha) (F - B): the step is smooth where
     the person and the place behind are, so that it may come from the base, and alpha and frame
     bring the strands. An opaque pixel keeps exactly the frame's colour. While the network learns,
     HAZE stays: from what is cut it would learn no more.
     """
-    alpha = torch.sigmoid(logit.float() if torch.is_autocast_enabled(logit.device.type) else logit)
     if has_learnt:
         alpha = without_haze(alpha)
     return alpha, (frame + (1 - alpha) * step).clamp(0, 1)

@@ -52,6 +52,11 @@ def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     return F.interpolate(x, size=reference.shape[2:], mode="bilinear", align_corners=False)
 
 
+def alpha_of(logit: Tensor) -> Tensor:
+    """Its sigmoid; in fp32 under autocast too: bfloat16 knows nothing between 0.996 and 1."""
+    return torch.sigmoid(logit.float() if torch.is_autocast_enabled(logit.device.type) else logit)
+
+
 def shuffled_up(x: Tensor, times: int) -> Tensor:
     """`F.pixel_shuffle(x, times)` of times^2 channels: first columns, then rows, which runtimes
     copy in whole runs; all at once takes ONNX Runtime twice as long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ time."""
 RATIOS = [1, 2, 2, 3]
 """Full size over base size in the joint phase; the shapes are those that LARGEST allows."""
 EDGE_RATIOS = [1, 2, 3, 4, 4, 6]
-"""The same while the refinement learns alone: 1080p has 3.3, 2160p 6.7."""
+"""The same while the refinement or the detail learns alone: 1080p has 3.3, 2160p 6.7."""
 LARGEST, EDGE_LARGEST = 750_000, 1_400_000
-"""Pixels of a full-size picture at most; while the refinement learns alone, from windows that are
+"""Pixels of a full-size picture at most; while a part learns alone, from windows that are
 used again."""
 PICTURES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -138,15 +138,16 @@ class Phase(NamedTuple):
     """Base and refinement train together, on larger pictures; else the base alone."""
     plates: dict[str, float]
     """How often a plate comes about how."""
-    frozen: bool = False
-    """The base learns no more: the refinement alone does."""
+    alone: Literal["", "refinement", "detail"] = ""
+    """The part that learns, if all the others have learnt."""
 
 
 PHASES = (
     Phase("people", False, USELESS_PLATES),
     Phase("base", False, PLATES),
     Phase("joint", True, PLATES),
-    Phase("edges", True, PLATES, frozen=True),
+    Phase("edges", True, PLATES, alone="refinement"),
+    Phase("detail", True, PLATES, alone="detail"),
 )
 """In their order."""
 
@@ -165,9 +166,9 @@ class Shape(NamedTuple):
 
 def batch_shape(rng: np.random.Generator, batch: int, phase: Phase) -> Shape:
     """A shape, and as many pictures of it as cost about what `batch` of the first shape do."""
-    ratios = EDGE_RATIOS if phase.frozen else RATIOS if phase.joint else [1]
+    ratios = EDGE_RATIOS if phase.alone else RATIOS if phase.joint else [1]
     ratio = ratios[rng.integers(len(ratios))]
-    largest = EDGE_LARGEST if phase.frozen else LARGEST
+    largest = EDGE_LARGEST if phase.alone else LARGEST
     shapes = [(h, w) for h, w in SHAPES if h * w * ratio**2 <= largest]
     height, width = shapes[rng.integers(len(shapes))]
     pixels = batch * SHAPES[0][0] * SHAPES[0][1]

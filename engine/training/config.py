@@ -30,7 +30,9 @@ class TrainConfig:
     base_share: float = 0.5
     """Share of the run in which the base is trained alone, that one included."""
     edges_share: float = 0.15
-    """Share of the run, at its end, in which the refinement is trained alone."""
+    """Share of the run, towards its end, in which the refinement is trained alone."""
+    detail_share: float = 0.1
+    """Share of the run, at its end, in which the last stage is trained alone."""
     batch: int = 8
     """Scenes of 224 x 224; fewer of larger ones."""
     learning_rate: float = 1.5e-3

@@ -17,12 +17,12 @@ from engine.training.batches import Phase
 from engine.training.checkpoints import taking_up
 from engine.training.losses import matting_loss, outline_loss, temporal_loss
 from engine.training.precision import autocast
-from engine.training.windows import Windows, refinement_loss
+from engine.training.windows import Windows, window_loss
 
 STATISTICS_FROM = 24
 """Batches."""
 UPDATES = 12
-"""Of the refinement for each batch, while it learns alone."""
+"""For each batch, while a part of the network learns alone."""
 OUTLINE_WEIGHT = 0.1
 """Of the step along outlines, in the loss of the base."""
 QUICK = 0.3
@@ -55,20 +55,26 @@ class Learner:
         part: done so far, of the run and of the present course of its learning rate."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        if phase.frozen and isinstance(self.network, HowardNetwork):
-            return self.refine(self.network, batch, steps)
+        if phase.alone and isinstance(self.network, HowardNetwork):
+            return self.refine(self.network, batch, phase.alone, steps)
         loss, difference = step_loss(self.network, batch, phase, self.frames, part)
         self.update(loss, steps)
         return difference
 
-    def refine(self, network: HowardNetwork, batch: tuple[Tensor, ...], steps: int) -> Tensor:
-        """Updates of the refinement alone, on windows of this batch and of those before."""
-        network.base.requires_grad_(False).eval()
+    def refine(
+        self, network: HowardNetwork, batch: tuple[Tensor, ...], alone: str, steps: int
+    ) -> Tensor:
+        """Updates of one part alone, on windows of this batch and of those before."""
+        network.requires_grad_(False).eval()
+        network.get_submodule(alone).requires_grad_(True).train()
+        if self.windows.alone != alone:
+            self.windows = Windows(alone)
         self.windows.add(network, batch)
         difference = torch.zeros(())
         for _ in range(UPDATES):
-            network.refinement.be_quick(bool(torch.rand(()) < QUICK))
-            loss, difference = refinement_loss(network.refinement, self.windows.draw())
+            if alone == "refinement":
+                network.refinement.be_quick(bool(torch.rand(()) < QUICK))
+            loss, difference = window_loss(network, self.windows.draw(), alone)
             self.update(loss, steps)
         network.refinement.be_quick(False)
         return difference

@@ -5,10 +5,10 @@
 All networks that are named learn from the same scenes, side by side. The base is trained alone on
 whole pictures of up to 640 x 352 first (`--base-share` of the run), and in the first part of that
 (`--people-share`) half of them without a plate of any use, so that it learns what people look like;
-then base and refinement together on pictures of one to three times that size; at the end
-(`--edges-share`) the refinement alone, on pictures of one to six times it. OUT then holds, for
-each network, NAME.pt (the latest averaged weights, and what `--resume` needs), NAME-best.pt (the
-best on held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
+then all of it together on pictures of one to three times that size; at the end, on pictures of one
+to six times it, the refinement alone (`--edges-share`), then the detail (`--detail-share`). OUT
+then holds, for each network, NAME.pt (the latest averaged weights, and what `--resume` needs),
+NAME-best.pt (the best on held-out scenes), and validation/*.png (frame, plate, alpha, true alpha).
 
 `--start engine/weights` begins with the weights that ship, `--start DIR` with those of an earlier
 OUT: with `--people` and `--places` of your own, that is fine-tuning. Scenes depend on the seed

@@ -1,8 +1,8 @@
-"""The refinement alone: it learns on windows around outlines, where it has something to mend, and
-on some within people, where it must leave everything as it is.
+"""One part alone, the refinement or the detail: it learns on windows around outlines, where it has
+something to mend, and on some within people, where it must leave everything as it is.
 
 In a loss over whole pictures what only the base can mend outweighs them, and most of the work is
-spent where base and truth agree. The base, which sees the whole picture, learns no more meanwhile.
+spent where base and truth agree. What comes before the part that learns learns no more meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from engine.networks import HowardNetwork
 from engine.networks.layers import resize_like
-from engine.networks.refinement import Refinement
 from engine.training.losses import fine_loss
 from engine.training.precision import autocast
 
@@ -32,6 +31,8 @@ KEPT = 2000
 """Windows that are kept: about a gigabyte and a half."""
 DRAWN = 20
 """Windows of one update."""
+SOME = 16
+"""Windows that the refinement looks at together."""
 
 
 class Window(NamedTuple):
@@ -44,13 +45,17 @@ class Window(NamedTuple):
     """Of the base, at its size."""
     hidden: Tensor
     """Features of the base, at half of its size."""
+    logit: Tensor
+    """Of alpha, by the refinement; empty while that learns."""
 
 
 class Windows:
     """Windows of the latest scenes with what the base, which no longer changes, says of them: a
     scene costs far more than an update of the refinement, and serves several."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: str = "refinement") -> None:
+        """alone: for which part."""
+        self.alone = alone
         self.kept: deque[Window] = deque(maxlen=KEPT)
 
     def add(self, network: HowardNetwork, batch: tuple[Tensor, ...]) -> None:
@@ -67,7 +72,13 @@ class Windows:
         base = [cut(logits, 1), cut(hidden, 0.5)]
         coarse = torch.sigmoid(resize_like(base[0][:, :1].float(), pictures[0]))
         useful = (coarse - pictures[0]).abs().mean((1, 2, 3)) < HOPELESS
-        found = [Window(*x) for x in zip(*(x.half() for x in (*pictures, *base)), strict=True)]
+        refined = len(useful) * [torch.empty(0)]
+        if self.alone == "detail":
+            parts = zip(*(x.split(SOME) for x in (*pictures[1:], *base)), strict=True)
+            with torch.no_grad():
+                refined = [x for part in parts for x in refined_logit(network, *part)]
+        stored = (*pictures, *base, refined)
+        found = [Window(*(x.half() for x in parts)) for parts in zip(*stored, strict=True)]
         chosen = [x for x, good in zip(found, useful.tolist(), strict=True) if good]
         # Of their own, or each would hold the memory of its whole batch.
         kept = chosen or ([] if self.kept else found)
@@ -86,12 +97,25 @@ def shapes(window: Window) -> tuple[torch.Size, torch.Size]:
     return window.frame.shape, window.logits.shape
 
 
-def refinement_loss(refinement: Refinement, batch: Window) -> tuple[Tensor, Tensor]:
-    """Loss of windows, and alpha's mean absolute difference in them."""
-    step = resize_like(batch.logits[:, 1:], batch.frame)
+def refined_logit(
+    network: HowardNetwork, frame: Tensor, plate: Tensor, logits: Tensor, hidden: Tensor
+) -> Tensor:
+    """What the refinement says of windows."""
+    step = resize_like(logits[:, 1:], frame)
     with autocast(step.device):
-        logit = refinement(batch.frame, batch.plate, batch.logits, step, batch.hidden)
-    alpha = torch.sigmoid(logit.float())
+        logit: Tensor = network.refinement(frame, plate, logits, step, hidden)
+    return logit.float()
+
+
+def window_loss(network: HowardNetwork, batch: Window, alone: str) -> tuple[Tensor, Tensor]:
+    """Loss of the part that learns `alone`, and alpha's mean absolute difference in the windows."""
+    frame, plate = batch.frame, batch.plate
+    if alone == "refinement":
+        alpha = torch.sigmoid(refined_logit(network, frame, plate, batch.logits, batch.hidden))
+    else:
+        assert network.detail is not None  # what is trained is never the quick one
+        with autocast(frame.device):
+            alpha = network.detail(frame, plate, batch.logit)
     difference = (alpha - batch.true_alpha).abs().mean().detach()
     return fine_loss(alpha, batch.true_alpha), difference
 
