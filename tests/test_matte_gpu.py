@@ -393,7 +393,7 @@ def test_a_program_takes_any_size_and_batch(tmp_path):
     from engine.networks.howard import HowardNetwork, Size
 
     torch.manual_seed(0)
-    small = Size((8, 8, 8, 8), (8, 8), (0, 0, 0), 4, 4, 16, 512 * 288, both_ways=True)
+    small = Size((8, 8, 8, 8), (8, 8), (0, 0, 0), 4, 4, 16, 8, 512 * 288, both_ways=True)
     network = HowardNetwork(small).eval()
     module = exported.program_of(network).module()
     inputs = exported.named(3, 132, 256)

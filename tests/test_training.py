@@ -142,7 +142,7 @@ def test_training_leaves_checkpoints_pictures_and_can_be_resumed(tmp_path):
         name, network = load_checkpoint(file)
         assert name == "howard"
         assert not network.training
-    assert len(list((out / "validation").iterdir())) == 2
+    assert len(list((out / "validation").iterdir())) == 3
     train(replace(config, resume=True, steps=6))
     assert torch.load(out / "howard.pt", weights_only=True)["steps"] == 6
 

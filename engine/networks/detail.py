@@ -7,7 +7,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.networks.layers import BLOCK, alpha_of
+from engine.networks.layers import BLOCK
 from engine.networks.tiles import HALO, cut, inside, over, put_back, worth
 
 QUARTER = 4
@@ -20,9 +20,9 @@ NEAR, FAR = 3, 9
 from far. Within 6 pixels, and within 54, the less the further."""
 KNOWN = 0.02
 """Nearer to 0 or 1 alpha stays as it is."""
-LEAST = 0.0002
+LEAST = 0.002
 """Weight at which a colour is half of what was seen."""
-ENOUGH = 100
+ENOUGH = 20, 100
 """Times the weight from which on a colour is as good as known."""
 STEP_NOISE = 0.003
 """Of a squared distance of colours, what tells nothing."""
@@ -54,6 +54,8 @@ class Detail(nn.Module):
     inputs' alone, as CUDA graphs and TensorRT want them.
     """
 
+    spread: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.in_tiles = False
@@ -62,6 +64,7 @@ class Detail(nn.Module):
         self.from_rest = nn.Conv2d(BLOCK, channels, 4, 2, bias=False)
         self.second, self.third = (nn.Conv2d(channels, channels, 3) for _ in range(2))
         self.last = nn.Conv2d(channels, 4 * 4, 4)
+        self.register_buffer("spread", torch.tensor(SPREAD))
 
     def begin(self) -> None:
         """With alpha nearly as the refinement has it."""
@@ -72,7 +75,13 @@ class Detail(nn.Module):
 
     def forward(self, frame: Tensor, plate: Tensor, logit: Tensor) -> Tensor:
         """frame and plate (N, 3, H, W) in [0, 1]; logit of alpha (N, 1, H, W)."""
-        alpha = alpha_of(logit)
+        if not torch.is_autocast_enabled(logit.device.type):
+            return self.detailed(frame, plate, logit)
+        with torch.autocast(logit.device.type, enabled=False):  # differences of colours are small
+            return self.detailed(frame, plate, logit.float())
+
+    def detailed(self, frame: Tensor, plate: Tensor, logit: Tensor) -> Tensor:
+        alpha = torch.sigmoid(logit)
         mixed = ((alpha > KNOWN) & (alpha < 1 - KNOWN)).to(alpha.dtype)
         tiles = worth(mixed)
         squares = colours(frame, plate, alpha)
@@ -90,17 +99,17 @@ class Detail(nn.Module):
     def look(self, frame: Tensor, plate: Tensor, logit: Tensor, squares: Tensor) -> Tensor:
         """Alpha of pictures with HALO around, and of squares with one more, without it."""
         logit = logit.clamp(-8, 8)
-        alpha = alpha_of(logit)
+        alpha = torch.sigmoid(logit)
         apart = frame - plate
         features = [apart, logit / 4, alpha, 4 * square(apart)]
         estimates = [alpha]
-        for side in within(squares).chunk(2, 1):
+        for enough, side in zip(ENOUGH, within(squares, self.spread).chunk(2, 1), strict=True):
             of_person, of_place, person, off = side.split([1, 1, 3, 3], 1)
             person, off = person / (of_person + LEAST), off / (of_place + LEAST)
             step = person - plate - off
             rest = apart - off
             estimate = (rest * step).sum(1, keepdim=True) / (square(step) + STEP_NOISE)
-            known = [(ENOUGH * x).clamp(0, 1) for x in (of_person, of_place)]
+            known = [(enough * x).clamp(0, 1) for x in (of_person, of_place)]
             estimate = torch.lerp(alpha, estimate.clamp(0, 1), known[0] * known[1])
             estimates.append(estimate)
             features += [estimate, square(step), *known, 4 * square(rest - estimate * step)]
@@ -111,7 +120,7 @@ class Detail(nn.Module):
         inner = torch.cat(estimates, 1)[:, :, HALO:-HALO, HALO:-HALO]
         mean = (weights * inner).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
         mean = mean.clamp(BOUND, 1 - BOUND)
-        return alpha_of(torch.log(mean / (1 - mean)) + CORRECTION * x[:, 3:])
+        return torch.sigmoid(torch.log(mean / (1 - mean)) + CORRECTION * x[:, 3:])
 
 
 def colours(frame: Tensor, plate: Tensor, alpha: Tensor) -> Tensor:
@@ -133,12 +142,11 @@ def averaged(x: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(x, side, 1, side // 2)
 
 
-def within(squares: Tensor) -> Tensor:
+def within(squares: Tensor, spread: Tensor) -> Tensor:
     """(N, C, h, w) -> (N, C, 4 h - 8, 4 w - 8): bilinear, as `resize_like`, without what the
     outermost squares become."""
     n, channels, height, width = squares.shape
-    weights = torch.tensor(SPREAD, dtype=squares.dtype, device=squares.device)
-    pixels = F.conv2d(squares.reshape(n * channels, 1, height, width), weights)
+    pixels = F.conv2d(squares.reshape(n * channels, 1, height, width), spread)
     pixels = F.pixel_shuffle(pixels, QUARTER)
     return pixels.reshape(n, channels, QUARTER * (height - 2), QUARTER * (width - 2))
 
