@@ -114,8 +114,7 @@ def window_loss(network: HowardNetwork, batch: Window, alone: str) -> tuple[Tens
         alpha = torch.sigmoid(refined_logit(network, frame, plate, batch.logits, batch.hidden))
     else:
         assert network.detail is not None  # what is trained is never the quick one
-        with autocast(frame.device):
-            alpha = network.detail(frame, plate, batch.logit)
+        alpha = network.detail(frame, plate, batch.logit)
     difference = (alpha - batch.true_alpha).abs().mean().detach()
     return fine_loss(alpha, batch.true_alpha), difference
 
